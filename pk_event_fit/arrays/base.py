@@ -1,0 +1,108 @@
+"""What the package needs of an array library: the few things that differ between NumPy, JAX and torch."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = Any
+Params = dict[str, Array]
+
+
+class Moments(NamedTuple):
+    """The state of Adam, the same in every array library, so that a checkpoint fits them all.
+
+    Attributes:
+        count: Steps taken, a scalar.
+        mean: Running mean of the gradient, by parameter.
+        square: Running mean of its square, by parameter.
+    """
+
+    count: Array
+    mean: Params
+    square: Params
+
+
+class Namespace:
+    """An array module with a few names added; everything else is the module's own."""
+
+    def __init__(self, module: Any, **added: Any):
+        self._module = module
+        self.__dict__.update(added)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+class Arrays(abc.ABC):
+    """An array library at one precision on one device.
+
+    Attributes:
+        xp: The library's module with `affine(x, w, b)` and the activations `relu, silu, selu, softplus` added.
+        dtype: The library's floating type.
+        eps: Machine epsilon of that type.
+    """
+
+    xp: Any
+    dtype: Any
+    eps: float
+
+    @abc.abstractmethod
+    def asarray(self, x: Any) -> Array:
+        """`x` at this precision, on this device."""
+
+    @abc.abstractmethod
+    def to_numpy(self, x: Array) -> np.ndarray:
+        """`x` as a NumPy array that shares no memory with it."""
+
+    @abc.abstractmethod
+    def scan(self, advance: Callable, carry: Array, table: Any) -> tuple[Array, Any]:
+        """Fold `advance(carry, row) -> (carry, out)` over the rows of a NamedTuple of arrays; stack what comes out."""
+
+    @abc.abstractmethod
+    def value_and_grad(self, function: Callable) -> Callable:
+        """`function(params, *rest) -> (scalar, extra)` to `-> ((scalar, extra), gradient with regard to params)`."""
+
+    @abc.abstractmethod
+    def adam_init(self, params: Params) -> Moments:
+        """Adam before its first step."""
+
+    @abc.abstractmethod
+    def adam_update(
+        self, params: Params, gradient: Params, moments: Moments, learning_rate: float
+    ) -> tuple[Params, Moments]:
+        """One step of the library's own Adam (beta 0.9 and 0.999, eps 1e-8); the arguments stay as they are."""
+
+    def compile(self, function: Callable) -> Callable:
+        """`function`, compiled where the library does that."""
+        return function
+
+    def wait(self, x: Any) -> Any:
+        """`x` once every operation behind it is done, for honest timings."""
+        return x
+
+    def table(self, rows: Any) -> Any:
+        """A NamedTuple of NumPy arrays as one of this library's arrays; `None` stays `None`."""
+        return type(rows)(*(None if leaf is None else self.asarray(leaf) for leaf in rows))
+
+
+def scan_in_python(stack: Callable, advance: Callable, carry: Array, table: Any) -> tuple[Array, Any]:
+    """`Arrays.scan` as a plain loop, for libraries that run as they are written."""
+    outs = []
+    for row in range(len(table.duration)):
+        carry, out = advance(carry, type(table)(*(None if leaf is None else leaf[row] for leaf in table)))
+        outs.append(out)
+    return carry, _stack(stack, outs)
+
+
+def _stack(stack: Callable, items: list) -> Any:
+    first = items[0]
+    if first is None:
+        return None
+    if isinstance(first, tuple):
+        columns = [_stack(stack, [item[k] for item in items]) for k in range(len(first))]
+        return type(first)(*columns) if hasattr(first, "_fields") else tuple(columns)
+    return stack(items)

@@ -1,0 +1,90 @@
+"""torch tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch.optim.adam import adam
+
+from ..errors import ConfigError
+from .base import Arrays, Moments, Namespace, scan_in_python
+
+
+def _affine(x, w, b):
+    # One kernel instead of two; it takes matrices only, and a field may be called on one subject's vector.
+    return torch.addmm(b, x, w) if x.dim() == 2 else x @ w + b
+
+
+XP = Namespace(
+    torch,
+    affine=_affine,
+    silu=torch.nn.functional.silu,
+    softplus=torch.nn.functional.softplus,
+)
+
+
+class TorchArrays(Arrays):
+    """torch at `float32` or `float64`, on `cpu` or `gpu`.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+
+    def __init__(self, precision: str = "float32", device: str = "cpu"):
+        if device == "gpu" and not torch.cuda.is_available():
+            raise ConfigError("accelerator.device=gpu: torch sees no GPU")
+        self.device = torch.device("cuda" if device == "gpu" else "cpu")
+        self.xp = XP
+        self.dtype = getattr(torch, precision)
+        self.eps = torch.finfo(self.dtype).eps
+
+    def asarray(self, x):
+        return torch.as_tensor(x, dtype=self.dtype, device=self.device)
+
+    def to_numpy(self, x):
+        return x.detach().cpu().numpy().copy()
+
+    def scan(self, advance, carry, table):
+        return scan_in_python(torch.stack, advance, carry, table)
+
+    def value_and_grad(self, function):
+        def wrapped(params, *rest):
+            leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+            value, extra = function(leaves, *rest)
+            # A parameter that the loss does not touch has the gradient zero, as in JAX.
+            gradient = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
+            return (value.detach(), extra), dict(zip(leaves, gradient, strict=True))
+
+        return wrapped
+
+    def wait(self, x):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return x
+
+    def adam_init(self, params):
+        count = torch.zeros((), device="cpu")
+        zeros = {name: torch.zeros_like(value) for name, value in params.items()}
+        return Moments(count, zeros, {name: value.clone() for name, value in zeros.items()})
+
+    def adam_update(self, params, gradient, moments, learning_rate):
+        new = {name: value.detach().clone() for name, value in params.items()}
+        mean = {name: value.clone() for name, value in moments.mean.items()}
+        square = {name: value.clone() for name, value in moments.square.items()}
+        # torch's kernel counts in one tensor per parameter; the package keeps one for all.
+        counts = [moments.count.to(torch.float32, copy=True) for _ in new]
+        adam(
+            list(new.values()),
+            [gradient[name] for name in new],
+            list(mean.values()),
+            list(square.values()),
+            [],
+            counts,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=learning_rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
+        return new, Moments(counts[0], mean, square)

@@ -1,0 +1,50 @@
+"""The one exception family: each error names the field or place and the value that caused it."""
+
+from __future__ import annotations
+
+
+class PKEventError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigError(PKEventError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class DataError(PKEventError):
+    """A data file is damaged or does not hold what it should."""
+
+
+class ScheduleError(PKEventError):
+    """A dosing history cannot be turned into intervals."""
+
+
+class CheckpointError(PKEventError):
+    """A checkpoint or weights file is damaged, changed, or belongs to something else."""
+
+
+class TrainingFailure(PKEventError):
+    """The loss or its gradient stopped being a number."""
+
+
+class SolverFailure(PKEventError):
+    """An ODE solve did not reach the end of its interval.
+
+    Attributes:
+        framework: Name of the solver library's framework.
+        reason: What went wrong, in words.
+        subject: Row of the batch, or None where the library solves the batch as one.
+        interval: Number of the interval between two doses, from 0.
+        t: Last time known to be reached, h.
+        steps: Steps tried in the interval.
+    """
+
+    def __init__(self, framework: str, reason: str, *, subject: int | None, interval: int, t: float, steps: int):
+        self.framework, self.reason, self.subject = framework, reason, subject
+        self.interval, self.t, self.steps = interval, t, steps
+        super().__init__(
+            f"{framework}: {reason} (subject {subject}, interval {interval}, t = {t:.6g} h, {steps} steps). "
+            "Explicit methods fail on stiff fields: try a looser solver.rtol, a larger solver.max_steps, a smaller "
+            "training.learning_rate, or an implicit method such as Diffrax's Kvaerno5."
+        )
+

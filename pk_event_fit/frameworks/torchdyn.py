@@ -1,0 +1,122 @@
+"""TorchDyn: the batch is one ODE with one step size."""
+
+from __future__ import annotations
+
+import torch
+from torchdyn.numerics.odeint import odeint
+from torchdyn.numerics.sensitivity import _gather_odefunc_adjoint
+from torchdyn.numerics.solvers.ode import DormandPrince45, Tsitouras45
+
+from ._torch import TorchFramework, Watch, differentiated, worst_subject
+from .base import Interval, Report
+
+METHODS = {"dopri5": DormandPrince45, "tsit5": Tsitouras45}
+
+
+def watched(method: type, watch: Watch, rtol: float, atol: float, shape: tuple[int, int], states: int):
+    """TorchDyn's own method, with its error estimate told in full, its steps counted and its failures raised.
+
+    TorchDyn has no hook for the norm: it takes the root mean square of error / (atol + rtol |y|) over everything. So
+    the method returns the estimate that has the worst subject's norm everywhere, whatever mean is taken of it.
+
+    Args:
+        method: Class of the method.
+        watch: Counts and limits.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance, mg.
+        shape: `(B, D)` of one state.
+        states: How many such states lead the vector that is solved: 1, or state and adjoint.
+    """
+
+    class Watched(method):
+        def step(self, f, x, t, dt, k1=None, args=None):
+            watch.step(t, dt)
+            # Its step size is float32 from the second step on, and would round the method's coefficients with it: at
+            # rtol 1e-9 that makes the error 30 times larger.
+            derivative, x_new, error, stages = super().step(f, x, t, dt.to(x.dtype), k1=k1, args=args)
+            with torch.no_grad():
+                scale = atol + rtol * torch.maximum(x.abs(), x_new.abs())
+                ratio = (error / scale).reshape(-1)[: states * shape[0] * shape[1]].reshape(-1, shape[1])
+                worst = worst_subject(ratio)
+                watch.accepted += int(worst <= 1)
+            return derivative, x_new, scale * worst, stages
+
+    return Watched
+
+
+class TorchDyn(TorchFramework):
+    """TorchDyn's `odeint` and its adjoint sensitivity."""
+
+    name = "torchdyn"
+    methods = tuple(METHODS)
+
+    @property
+    def _dense(self) -> str | None:
+        # Without interpolation TorchDyn steps onto every report point; its Tsit5 comes without.
+        return "4th" if self.solver.method == "dopri5" else None
+
+    def solve(self, rhs, y0, params, interval, grid):
+        solver, dtype, calls = self.solver, y0.dtype, [0]
+        watch = Watch(self.name, interval, solver.max_steps)
+        tolerances = {"atol": solver.atol, "rtol": solver.rtol}
+        method = watched(METHODS[solver.method], watch, shape=y0.shape, states=1, **tolerances)(dtype)
+        # TorchDyn ends a solve when its clock equals a report point. On multiples of half an epsilon the last step's
+        # `T - t` is exact; elsewhere a rounding error can jump over the point, and the adjoint then skips it in silence.
+        ulp = torch.finfo(dtype).eps / 2
+        times = torch.as_tensor((grid / ulp).round() * ulp, dtype=dtype, device=y0.device)
+        def field(s, y):
+            calls[0] += 1
+            return rhs(s, y, params, interval)
+
+        if solver.gradient == "direct":
+            reached, states = odeint(field, y0, times, method, interpolator=self._dense, **tolerances)
+        else:
+            reached, states = self._adjoint(rhs, y0, params, interval, times, method, calls)
+        if len(reached) != len(times):
+            watch.fail(f"{len(reached)} of {len(times)} report points came back", reached[-1])
+        counts = (watch.accepted, watch.tried - watch.accepted, calls[0])
+        return states, Report(*(torch.tensor([count]) for count in counts))
+
+    def _adjoint(self, rhs, y0, params, interval, times, method, calls):
+        solver = self.solver
+        watch = Watch(self.name, interval, solver.max_steps * len(times))
+        backward = watched(METHODS[solver.method], watch, solver.rtol, solver.atol, y0.shape, states=2)(y0.dtype)
+        module = _Module(rhs, params, interval, calls)
+        # The class is made as `torchdyn.core.ODEProblem` makes it; importing that would import pytorch_lightning.
+        function = _gather_odefunc_adjoint(
+            module, module.flat, method, solver.atol, solver.rtol, self._dense, backward, solver.atol, solver.rtol,
+            None, "standard",
+        )  # fmt: skip
+        return function.apply(module.flat, y0, times)
+
+
+class _Module:
+    """The right-hand side as a function of one flat vector of all that is differentiated, as TorchDyn's adjoint asks.
+
+    One vector, because TorchDyn gives a tensor that the field does not touch a gradient of one zero, whatever its shape.
+    """
+
+    def __init__(self, rhs, params, interval, calls):
+        self.rhs, self.params, self.interval, self.calls = rhs, params, interval, calls
+        tensors = differentiated(params, interval)
+        self.flat = torch.cat([interval.duration.new_zeros(1), *(tensor.reshape(-1) for tensor in tensors)])
+
+    def parameters(self):
+        return [self.flat]
+
+    def __call__(self, s, y):
+        self.calls[0] += 1
+        rest = self.flat[1:]
+
+        def take(leaf):
+            nonlocal rest
+            if not isinstance(leaf, torch.Tensor) or not leaf.requires_grad:
+                return leaf
+            part, rest = rest[: leaf.numel()].reshape(leaf.shape), rest[leaf.numel() :]
+            return part
+
+        params = {name: take(value) for name, value in self.params.items()}
+        return self.rhs(s, y, params, Interval(*(take(leaf) for leaf in self.interval)))
+
+
+FRAMEWORK = TorchDyn

@@ -1,0 +1,108 @@
+"""torchode: every subject has its own step size and clock."""
+
+from __future__ import annotations
+
+import torch
+from torchode import AutoDiffAdjoint, InitialValueProblem, IntegralController, JointBacksolveAdjoint, ODETerm, Status
+from torchode.single_step_methods import Dopri5, Tsit5
+
+from ..errors import SolverFailure
+from ._torch import TorchFramework, differentiated, worst_subject
+from .base import Report
+
+METHODS = {"dopri5": Dopri5, "tsit5": Tsit5}
+
+
+class _Checked(AutoDiffAdjoint):
+    """torchode's loop, which tells failures by a status that nobody has to read, made to raise them."""
+
+    fail = None
+
+    def solve(self, problem, term=None, dt0=None, args=None):
+        solution = super().solve(problem, term, dt0=dt0, args=args)
+        # One failed subject ends the solve for all: the values of the others are plausible and wrong.
+        if bool((solution.status != 0).any()):
+            self.fail(solution)
+        return solution
+
+
+class _Module(torch.nn.Module):
+    """The right-hand side, with all that is differentiated registered where torchode's adjoint looks for it."""
+
+    def __init__(self, rhs, params, interval):
+        super().__init__()
+        self.function = lambda s, y: rhs(s, y, params, interval)
+        for k, tensor in enumerate(differentiated(params, interval)):
+            # `register_parameter` takes leaves only; a dose or its time may be computed from other things.
+            self._parameters[f"differentiated_{k}"] = tensor
+
+    def forward(self, s, y):
+        return self.function(s, y)
+
+
+class Torchode(TorchFramework):
+    """torchode's `AutoDiffAdjoint` and `JointBacksolveAdjoint`. It counts steps for each subject.
+
+    The joint adjoint solves the batch as one ODE: its steps are counted, and its tolerance held, for the worst subject.
+    """
+
+    name = "torchode"
+    methods = tuple(METHODS)
+
+    def _loop(self, method, interval, what, norm=None):
+        settings = {} if norm is None else {"norm": norm}
+        controller = IntegralController(self.solver.atol, self.solver.rtol, term=method.term, **settings)
+        loop = _Checked(
+            method,
+            controller,
+            max_steps=self.solver.max_steps,
+            # True, the default, makes gradients NaN as soon as one subject is padded.
+            backprop_through_step_size_control=False,
+        )
+        loop.fail = lambda solution: self._fail(solution, what, interval)
+        return loop
+
+    def solve(self, rhs, y0, params, interval, grid):
+        batch, compartments = y0.shape
+        term = ODETerm(_Module(rhs, params, interval))
+        method = METHODS[self.solver.method](term=term)
+        times = torch.as_tensor(grid, dtype=y0.dtype, device=y0.device).expand(batch, -1)
+        problem = InitialValueProblem(y0, t_eval=times)
+        if self.solver.gradient == "direct":
+            solution = self._loop(method, interval, "the solve").solve(problem, term)
+        else:
+            adjoint = JointBacksolveAdjoint(term, method, IntegralController(self.solver.atol, self.solver.rtol))
+
+            def norm(flat):  # [1, N]: the joint state; backward its clock, state and adjoint, and the weights after these
+                size = batch * compartments
+                lead = flat[0] if flat.shape[1] == size else flat[0, 1 : 1 + 2 * size]
+                return worst_subject(lead.reshape(-1, compartments)).reshape(1)
+
+            method = METHODS[self.solver.method]()
+            adjoint.forward_loop = self._loop(method, interval, "the solve", norm)
+            adjoint.backward_loop = self._loop(method, interval, "the adjoint solve", norm)
+            solution = adjoint.solve(problem, term)
+        stats = solution.stats
+        return solution.ys.transpose(0, 1), Report(
+            accepted=stats["n_accepted"],
+            rejected=stats["n_steps"] - stats["n_accepted"],
+            evaluations=stats["n_f_evals"],
+        )
+
+    def _fail(self, solution, what, interval):
+        subject = int((solution.status != 0).nonzero()[0, 0])
+        joint = len(solution.status) == 1
+        # Report points that were filled: the last of them is the last own time known to be reached.
+        filled = int(solution.stats["n_initialized"][subject])
+        s = float(solution.ts[subject, max(filled - 1, 0)])
+        raise SolverFailure(
+            self.name,
+            f"{what} stopped: {Status(int(solution.status[subject])).name.lower().replace('_', ' ')}",
+            subject=None if joint else subject,
+            interval=int(interval.number),
+            t=float(interval.start[subject]) + s * float(interval.duration[subject]),
+            steps=int(solution.stats["n_steps"][subject]),
+        )
+
+
+FRAMEWORK = Torchode
