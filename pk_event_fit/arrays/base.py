@@ -76,6 +76,10 @@ class Arrays(abc.ABC):
     ) -> tuple[Params, Moments]:
         """One step of the library's own Adam (beta 0.9 and 0.999, eps 1e-8); the arguments stay as they are."""
 
+    @abc.abstractmethod
+    def adam_restore(self, count: int, mean: Params, square: Params) -> Moments:
+        """Adam after `count` steps, with its counter in the library's own type."""
+
     def compile(self, function: Callable) -> Callable:
         """`function`, compiled where the library does that."""
         return function

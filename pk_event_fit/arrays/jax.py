@@ -67,3 +67,6 @@ class JaxArrays(Arrays):
         step, state = optax.scale_by_adam().update(gradient, state)
         params = {name: params[name] - learning_rate * step[name] for name in params}
         return params, Moments(state.count, state.mu, state.nu)
+
+    def adam_restore(self, count, mean, square):
+        return Moments(jnp.asarray(count, jnp.int32), mean, square)

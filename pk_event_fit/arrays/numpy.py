@@ -45,3 +45,6 @@ class NumpyArrays(Arrays):
 
     def adam_update(self, params, gradient, moments, learning_rate):
         raise NotImplementedError("NumPy has no gradients: use a JAX or torch framework")
+
+    def adam_restore(self, count, mean, square):
+        raise NotImplementedError("NumPy has no gradients: use a JAX or torch framework")

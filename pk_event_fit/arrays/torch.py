@@ -88,3 +88,6 @@ class TorchArrays(Arrays):
             maximize=False,
         )
         return new, Moments(counts[0], mean, square)
+
+    def adam_restore(self, count, mean, square):
+        return Moments(torch.tensor(float(count)), mean, square)

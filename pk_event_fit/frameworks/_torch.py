@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from ..arrays.torch import TorchArrays
@@ -50,12 +52,12 @@ class Watch:
         """Called before each try at own time `s` with the step `dt`.
 
         Raises:
-            SolverFailure: The step is not a number, does not move the clock, or is one too many.
+            SolverFailure: The step is zero or not a number, or it is one too many.
         """
         if self.tried >= self.limit:
             self.fail(f"solver.max_steps={self.limit} reached", s)
         # A field or state that is not finite ends here as well: its error estimate makes the next step size NaN.
-        if not bool(s + dt != s) or not bool(torch.isfinite(dt)):
+        if not 0 < abs(float(dt)) < math.inf:
             self.fail("the step size fell to nothing or the state is not finite", s)
         self.tried += 1
 

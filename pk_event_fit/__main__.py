@@ -1,0 +1,5 @@
+"""`python -m pk_event_fit`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,107 @@
+"""Fits on disk: checkpoints, with all that a fit needs to go on bit for bit, and the weights it ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import store
+from .errors import CheckpointError, ConfigError, DataError
+from .fields import Mlp
+from .frameworks.base import Framework
+from .training import State
+
+HISTORY = ("iteration", "loss", "gradient_norm", "step_ms")
+GROUPS = ("params", "mean", "square", "best")
+
+Rows = list[dict[str, float]]
+
+
+def write_checkpoint(path: Path, framework: Framework, state: State, rows: Sequence[Mapping[str, float]], digest: str):
+    """Write parameters, Adam's moments, the best so far and the history.
+
+    Args:
+        path: File to replace.
+        framework: Whose arrays the state is in.
+        state: Where the fit stands.
+        rows: Its history so far.
+        digest: Of the data that is fitted.
+    """
+    arrays = {f"history.{name}": np.array([row[name] for row in rows], np.float64) for name in HISTORY}
+    params = (state.params, state.moments.mean, state.moments.square, state.best_params)
+    for group, values in zip(GROUPS, params, strict=True):
+        arrays |= {f"{group}.{name}": framework.arrays.to_numpy(value) for name, value in values.items()}
+    arrays["best_loss"] = np.float64(state.best_loss)
+    note = {"iteration": state.iteration, "best_iteration": state.best_iteration, "data_digest": digest}
+    store.write_npz(path, arrays, {"kind": "pk_event_fit checkpoint", **note})
+
+
+def read_checkpoint(path: Path, framework: Framework, shapes: Mapping[str, tuple], digest: str) -> tuple[State, Rows]:
+    """The state, in the framework's arrays, and the history.
+
+    Args:
+        path: The file.
+        framework: Whose arrays to use.
+        shapes: Of the model's parameters.
+        digest: Of the data that is fitted.
+
+    Raises:
+        CheckpointError: It is missing, damaged, changed, or of another model or other data.
+    """
+    arrays, note = _read(path, "pk_event_fit checkpoint")
+    if note.get("data_digest") != digest:
+        raise CheckpointError(f"{path}: belongs to other data; the digest of this data is {digest[:12]}")
+    groups: dict[str, dict] = {group: {} for group in GROUPS}
+    for group in GROUPS:
+        own = {name.partition(".")[2]: arrays[name] for name in arrays if name.startswith(f"{group}.")}
+        _check_shapes(path, own, shapes)
+        groups[group] = {name: framework.arrays.asarray(own[name]) for name in shapes}
+    try:
+        columns = [arrays[f"history.{name}"].tolist() for name in HISTORY]
+        iteration, best = int(note["iteration"]), (int(note["best_iteration"]), float(arrays["best_loss"]))
+    except KeyError as error:
+        raise CheckpointError(f"{path}: has no {error}") from error
+    moments = framework.arrays.adam_restore(iteration, groups["mean"], groups["square"])
+    rows = [dict(zip(HISTORY, (int(row[0]), *row[1:]), strict=True)) for row in zip(*columns, strict=True)]
+    return State(iteration, groups["params"], moments, *best, groups["best"]), rows
+
+
+def write_weights(path: Path, model: Mlp, params: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """Write weights and the settings of their model, so that the file alone makes the field."""
+    store.write_npz(path, params, {"kind": "pk_event_fit weights", "model": asdict(model), **about})
+
+
+def read_weights(path: Path) -> tuple[Mlp, dict[str, np.ndarray]]:
+    """The model and its parameters, NumPy, as any framework takes them.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, changed, or holds something else.
+    """
+    params, note = _read(path, "pk_event_fit weights")
+    try:
+        model = Mlp(**note["model"])
+    except (KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{path}: the model's settings are not usable ({error})") from error
+    last = params.get(f"bias_{len(model.hidden)}", np.empty(0))
+    _check_shapes(path, params, model.shapes(len(last)))
+    return model, params
+
+
+def _read(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    try:
+        arrays, note = store.read_npz(path)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    if note.get("kind") != kind or "digest" not in note:
+        raise CheckpointError(f"{path}: is no file of {kind}")
+    return arrays, note
+
+
+def _check_shapes(path: Path, params: Mapping[str, np.ndarray], shapes: Mapping[str, tuple]) -> None:
+    found = {name: value.shape for name, value in params.items()}
+    if found != dict(shapes) or any(value.dtype.kind != "f" for value in params.values()):
+        raise CheckpointError(f"{path}: the parameters are {found}, the model's are {dict(shapes)}")

@@ -1,0 +1,199 @@
+"""The command line: composes configs and starts each job in a process of its own. The only importer of Hydra."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from . import store
+from .config import Config
+from .errors import CheckpointError, ConfigError, PKEventError
+from .frameworks import available
+from .report.tables import write_summary
+
+_HERE = Path(__file__).resolve().parent
+CONF = next(folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir())
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+def compose(overrides: Sequence[str] = ()) -> Config:
+    """The config that these words of the command line make, checked.
+
+    Raises:
+        ConfigError: A word is unknown, of the wrong type or out of range.
+    """
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return typed(hydra.compose("config", list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_one_line(error)) from error
+
+
+def typed(composed: DictConfig) -> Config:
+    """The composed config as the package's own types, checked.
+
+    Raises:
+        ConfigError: A value is of the wrong type or out of range, or asks a resolver, which could read the environment.
+    """
+    for key, value in _leaves(OmegaConf.to_container(composed, resolve=False)):
+        if isinstance(value, str) and re.search(r"\$\{[^{}]*:", value):
+            raise ConfigError(f"{key}={value}: only plain references such as ${{seed}} are resolved")
+    try:
+        config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), composed))
+    except OmegaConfBaseException as error:
+        raise ConfigError(_one_line(error)) from error
+    if config.framework.name is not None and config.framework.name not in available():
+        raise ConfigError(f"framework={config.framework.name}: choose one of {', '.join(available())}")
+    return config
+
+
+def launch(config: Config, folder: Path, *, group: str | None = None) -> int:
+    """Run a job in a fresh process, so that its memory, its compile time and its faults are its own.
+
+    Returns:
+        The exit code: 0, 1 for a failed run, 2 for bad input, 130 where it was interrupted.
+    """
+    order = json.dumps({"config": asdict(config), "folder": str(folder), "group": group})
+    command = [sys.executable, "-m", "pk_event_fit.job"]
+    if sys.flags.optimize:
+        command.insert(1, "-" + "O" * sys.flags.optimize)
+    code = subprocess.run(command, input=order, text=True).returncode
+    result = folder / "result.json"
+    if code != 0 and (group is not None or (folder / "config.yaml").exists()) and not result.exists():
+        # It was refused, or ended without a word: killed, or out of memory. In a sweep its row must say so.
+        why = "refused; its message is above" if code == 2 else f"the process ended with code {code}"
+        failed = {"status": "failed", "framework": config.framework.name, "seed": config.seed}
+        store.write_json(result, {**failed, "error": {"type": "Ended", "message": why}})
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+    return code if code in (0, 1, 2, 130) else 1
+
+
+_jobs: list[tuple[Path, int]] = []
+_sweep: list[Path] = []
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def _task(composed: DictConfig) -> None:
+    info = HydraConfig.get()
+    folder = Path(info.runtime.output_dir)
+    group = None
+    if info.mode == RunMode.MULTIRUN:
+        _sweep[:] = [Path(info.sweep.dir).resolve()]
+        group = _sweep[0].name
+        print(f"job {info.job.num}: {info.job.override_dirname or 'defaults'}", flush=True)
+    _jobs.append((folder, launch(typed(composed), folder, group=group)))
+
+
+def main() -> None:
+    """Entry of `python -m pk_event_fit`; exit 2 for bad input, 1 where a run failed."""
+    words = sys.argv[1:]
+    try:
+        plan = list(_planned(words))
+        resumed = [config for config in plan if config.resume is not None]
+        if resumed:
+            _stop(_resume(plan, words))
+    except PKEventError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        _task()
+    except KeyboardInterrupt:
+        _jobs.append((Path(), 130))
+    folders = [folder for folder, _ in _jobs if folder.is_dir() and folder != Path()]
+    if _sweep and folders:
+        rows = write_summary(_sweep[0], folders)
+        print((_sweep[0] / "summary.md").read_text())
+        print(f"sweep  {sum(row['status'] == 'completed' for row in rows)} of {len(rows)} completed: {_sweep[0]}")
+    codes = [code for _, code in _jobs]
+    _stop(130 if 130 in codes else (1 if _sweep and any(codes) else max(codes, default=0)))
+
+
+def _stop(code: int) -> None:
+    sys.exit(code)
+
+
+def _planned(words: Sequence[str]) -> Iterator[Config]:
+    """Every job that these words ask for, checked before the first is started."""
+    arguments = get_args_parser().parse_args(list(words))
+    questions = ("help", "hydra_help", "cfg", "info", "shell_completion")  # answered by Hydra, which then runs nothing
+    if any(getattr(arguments, question) for question in questions):
+        return
+    if not arguments.multirun:
+        yield compose(arguments.overrides)
+        return
+    try:
+        overrides = OverridesParser.create().parse_overrides(arguments.overrides)
+    except HydraException as error:
+        raise ConfigError(_one_line(error)) from error
+    if any(override.key_or_group == "hydra/sweeper" for override in overrides):
+        return  # another sweeper makes up its jobs as it goes
+    for (job,) in BasicSweeper.split_arguments(overrides, max_batch_size=1):
+        yield compose(job)
+
+
+def _resume(plan: Sequence[Config], words: Sequence[str]) -> int:
+    """Go on with an earlier run, in its folder and with its own config.
+
+    Raises:
+        ConfigError: More than the number of iterations and the tracking is asked to change.
+        CheckpointError: There is no such run.
+    """
+    folder = Path(str(plan[0].resume)).expanduser().resolve()
+    extra = [word for word in words if not re.match(r"\+?(resume|training\.iterations|tracking(\.mode)?)=", word)]
+    if len(plan) != 1 or extra:
+        raise ConfigError(f"resume goes with training.iterations and tracking only, not with {' '.join(extra) or '-m'}")
+    if not (folder / "config.yaml").is_file() or not (folder / "checkpoint.npz").is_file():
+        raise CheckpointError(f"resume={folder}: holds no run (needs config.yaml and checkpoint.npz)")
+    try:
+        stored = typed(OmegaConf.create(OmegaConf.load(folder / "config.yaml")))  # type: ignore[arg-type]
+    except (OmegaConfBaseException, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.yaml'}: {_one_line(error)}") from error
+    stored.resume = str(folder)
+    if any(word.startswith("training.iterations=") for word in words):
+        stored.training.iterations = plan[0].training.iterations
+    if any(word.startswith("tracking") for word in words):
+        stored.tracking.mode = plan[0].tracking.mode
+    return launch(stored, folder)
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(value, f"{prefix}{key}.")
+    elif isinstance(node, list):
+        for k, value in enumerate(node):
+            yield from _leaves(value, f"{prefix}{k}.")
+    else:
+        yield prefix[:-1], node
+
+
+def _one_line(error: BaseException) -> str:
+    """Hydra's message without its advice to append, which the schema would refuse, and without its types."""
+    skip = ("To append to your config", "reference_type=", "object_type=", "full_key:")
+    lines = [line.strip() for line in str(error).splitlines()]
+    key = re.search(r"full_key: (\S+)", str(error))
+    text = " ".join(line for line in lines if line and not line.startswith(skip))
+    return f"{text} ({key[1]})" if key and key[1] not in text else text
+
+
+if __name__ == "__main__":
+    main()

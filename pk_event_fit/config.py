@@ -1,0 +1,123 @@
+"""The typed schema: the settings of each part under one roof. Values and ranges are checked where they are defined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, get_type_hints
+
+from .data import Data
+from .errors import ConfigError
+from .fields import Mlp
+from .frameworks.base import Solver
+from .training import Training
+
+PRECISIONS = ("float32", "float64")
+DEVICES = ("cpu", "gpu")
+MODES = ("offline", "online", "disabled")
+
+
+@dataclass(kw_only=True)
+class FrameworkChoice:
+    """Which framework.
+
+    Attributes:
+        name: Its name; None where none was named.
+    """
+
+    name: str | None = None
+
+
+@dataclass(kw_only=True)
+class Accelerator:
+    """What the run computes on.
+
+    Attributes:
+        device: `cpu` or `gpu`.
+        precision: `float32` or `float64`.
+        threads: CPU threads; None leaves it to the libraries.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    device: str = "cpu"
+    precision: str = "float32"
+    threads: int | None = None
+
+    def __post_init__(self):
+        for name, choices in (("device", DEVICES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"accelerator.{name}={getattr(self, name)}: choose one of {', '.join(choices)}")
+        if self.threads is not None and not 1 <= self.threads <= 4096:
+            raise ConfigError(f"accelerator.threads={self.threads}: must be 1 to 4096")
+
+
+@dataclass(kw_only=True)
+class Tracking:
+    """Where progress goes besides the run's own files.
+
+    Attributes:
+        mode: Weights & Biases `offline`, `online`, or `disabled`.
+        project: Its project there.
+        group: Its group there; None for the sweep's folder.
+
+    Raises:
+        ConfigError: The mode does not exist.
+    """
+
+    mode: str = "offline"
+    project: str = "pk_event_fit"
+    group: str | None = None
+
+    def __post_init__(self):
+        if self.mode not in MODES:
+            raise ConfigError(f"tracking.mode={self.mode}: choose one of {', '.join(MODES)}")
+
+
+@dataclass(kw_only=True)
+class Config:
+    """Everything that decides what a run does.
+
+    Attributes:
+        framework: Which solver library.
+        solver: How an interval is solved.
+        accelerator: On what.
+        data: Which cohort.
+        model: Which field.
+        training: How it is fitted.
+        tracking: Where progress goes.
+        seed: Draws the initial weights and the order of batches.
+        resume: Folder of an earlier run to go on with; None for a new run.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    framework: FrameworkChoice = field(default_factory=FrameworkChoice)
+    solver: Solver = field(default_factory=Solver)
+    accelerator: Accelerator = field(default_factory=Accelerator)
+    data: Data = field(default_factory=Data)
+    model: Mlp = field(default_factory=Mlp)
+    training: Training = field(default_factory=Training)
+    tracking: Tracking = field(default_factory=Tracking)
+    seed: int = 0
+    resume: str | None = None
+
+    def __post_init__(self):
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed={self.seed}: must be 0 or more")
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """The config that `dataclasses.asdict` made a dictionary of; every check runs again.
+
+    Raises:
+        ConfigError: A key is unknown, or a value is out of range.
+    """
+    kinds = get_type_hints(Config)
+    try:
+        parts = {name: kinds[name](**value) if is_dataclass(kinds.get(name)) else value for name, value in values.items()}
+        return Config(**parts)
+    except TypeError as error:
+        raise ConfigError(f"config: {error}") from error

@@ -1,0 +1,222 @@
+"""Cohorts: files in, arrays out, batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from . import compartments, store
+from .errors import ConfigError, DataError
+from .frameworks.base import Interval
+from .simulate import Design, Population, Simulation, simulate
+
+SCHEMA_VERSION = 1
+DEFAULT_PATH = "data/pk_dataset_2C.npz"
+
+
+@dataclass(kw_only=True)
+class Data(Population, Design):
+    """Where the cohort comes from.
+
+    Attributes:
+        source: `simulated`, from a file that is made on first use, or `file`, any npz with `all_solutions`.
+        path: The file; None for `data/pk_dataset_2C.npz`, with a digest of the settings where they are not the default.
+        noise_sd: Standard deviation of noise added to what is observed, mg.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    source: str = "simulated"
+    path: str | None = None
+    noise_sd: float = 0.0
+
+    def __post_init__(self):
+        Population.__post_init__(self)
+        Design.__post_init__(self)
+        if self.source not in ("simulated", "file"):
+            raise ConfigError(f"data.source={self.source}: choose simulated or file")
+        if self.source == "file" and not self.path:
+            raise ConfigError("data.path: data=file needs the path of an npz file")
+        if not 0 <= self.noise_sd < np.inf:
+            raise ConfigError(f"data.noise_sd={self.noise_sd}: must be 0 or more, and finite")
+
+
+class Cohort(NamedTuple):
+    """Subjects with their doses and what was observed of them.
+
+    Attributes:
+        amounts: What was observed, mg, `[B, S, K, D]`, float64.
+        initial: Amounts before the first record, mg, `[B, D]`.
+        intervals: Doses and clocks, leaves `[S, B, ...]`, float64.
+        grid: Fractions of an interval at which it was observed, `[K]`.
+        times: The same as clock times, h, `[S, K]`.
+        compartments: Their names, D of them.
+        digest: SHA-256 of the arrays as they were read.
+    """
+
+    amounts: np.ndarray
+    initial: np.ndarray
+    intervals: Interval
+    grid: np.ndarray
+    times: np.ndarray
+    compartments: tuple[str, ...]
+    digest: str
+
+    @property
+    def observed(self) -> np.ndarray:
+        """`amounts` in the order of a prediction, `[S, K, B, D]`."""
+        return np.ascontiguousarray(self.amounts.transpose(1, 2, 0, 3))
+
+    def take(self, subjects: np.ndarray) -> Cohort:
+        """Some of the subjects, in the order given."""
+        number, *leaves = self.intervals
+        chosen = Interval(number, *(None if leaf is None else leaf[:, subjects] for leaf in leaves))
+        return self._replace(amounts=self.amounts[subjects], initial=self.initial[subjects], intervals=chosen)
+
+
+def load(settings: Data) -> Cohort:
+    """The cohort that the settings ask for; a simulated one is made, and its file written, where it is missing.
+
+    Raises:
+        DataError: The file is damaged, does not hold what it should, or is not what the settings ask for.
+    """
+    arrays, about = _simulated(settings) if settings.source == "simulated" else _read(settings)
+    amounts = _amounts(arrays, settings.path or DEFAULT_PATH)
+    subjects, rows, points, size = amounts.shape
+    where = settings.path or DEFAULT_PATH
+    design = Design(**{name: about.get("design", {}).get(name, getattr(settings, name)) for name in _names(Design)})
+    plan = design.schedule(subjects, size)
+    table = plan.intervals
+    if len(table.start) != rows:
+        raise DataError(
+            f"{where}: all_solutions has {rows} intervals, and doses at {design.dose_times} h from {design.start} to "
+            f"{design.end} h make {len(table.start)}; set data.dose_times"
+        )
+    _check_jumps(amounts, table, where)
+    fractions = np.linspace(0.0, 1.0, points)
+    random = np.random.Generator(np.random.PCG64([settings.seed, 1]))
+    noise = settings.noise_sd * random.standard_normal(amounts.shape) if settings.noise_sd else 0.0
+    return Cohort(
+        amounts=amounts + noise,
+        initial=amounts[:, 0, 0] - table.bolus[0],
+        intervals=table,
+        grid=fractions,
+        times=table.start[:, :1] + fractions * table.duration[:, :1],
+        compartments=tuple(about.get("compartments", ())) or _compartment_names(size),
+        digest=store.digest(arrays),
+    )
+
+
+def batches(subjects: int, size: int | None, seed: int) -> Callable[[int], np.ndarray]:
+    """Which subjects the iteration of a number (from 1) takes: a new order each epoch, what is left over is left out.
+
+    Raises:
+        ConfigError: A batch is larger than the cohort.
+    """
+    if size is None:
+        return lambda iteration: np.arange(subjects)
+    if size > subjects:
+        raise ConfigError(f"training.batch_size={size}: the cohort has {subjects} subjects")
+    count = subjects // size
+
+    def select(iteration: int) -> np.ndarray:
+        epoch, batch = divmod(iteration - 1, count)
+        order = np.random.Generator(np.random.PCG64([seed, 2, epoch])).permutation(subjects)
+        return order[batch * size : (batch + 1) * size]
+
+    return select
+
+
+def _names(kind: type) -> list[str]:
+    return [entry.name for entry in fields(kind)]
+
+
+def _compartment_names(size: int) -> tuple[str, ...]:
+    return compartments.COMPARTMENTS if size == 2 else tuple(f"compartment {k + 1}" for k in range(size))
+
+
+def _read(settings: Data) -> tuple[dict[str, np.ndarray], dict]:
+    path = Path(settings.path or DEFAULT_PATH).expanduser()
+    if not path.is_file():
+        raise DataError(f"data.path={path}: there is no such file (looked from {Path.cwd()})")
+    return store.read_npz(path)
+
+
+def _simulated(settings: Data) -> tuple[dict[str, np.ndarray], dict]:
+    population = Population(**{name: getattr(settings, name) for name in _names(Population)})
+    design = Design(**{name: getattr(settings, name) for name in _names(Design)})
+    asked = {"population": asdict(population), "design": asdict(design)}
+    if settings.path:
+        path = Path(settings.path).expanduser()
+    elif asked == {"population": asdict(Population()), "design": asdict(Design())}:
+        path = Path(DEFAULT_PATH)
+    else:
+        tag = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+        path = Path(DEFAULT_PATH).with_stem(f"{Path(DEFAULT_PATH).stem}-{tag}")
+    if not path.exists():
+        write(path, simulate(population, design), asked)
+    arrays, about = store.read_npz(path)
+    if {name: about.get(name) for name in asked} != json.loads(json.dumps(asked)):
+        raise DataError(f"{path}: was made with other settings; give another data.path, or read it with data=file")
+    return arrays, about
+
+
+def write(path: Path, simulation: Simulation, asked: dict) -> None:
+    """Write a simulated cohort: `all_solutions` in mg, `[B, S, K, 2]`, and all that says what it is."""
+    doses = asked["design"]
+    store.write_npz(
+        path,
+        {
+            "all_solutions": simulation.amounts,
+            "times": simulation.times,
+            "parameters": simulation.parameters,
+            "parameter_names": np.array(compartments.PARAMETERS),
+            "dose_times": np.array(doses["dose_times"], np.float64),
+            "dose_amounts": np.array(doses["dose_amounts"], np.float64),
+            "dose_compartments": np.array(doses["dose_compartments"], np.int64),
+        },
+        {
+            "schema_version": SCHEMA_VERSION,
+            "units": {"amount": "mg", "time": "h", **dict(zip(compartments.PARAMETERS, compartments.UNITS, strict=True))},
+            "compartments": list(compartments.COMPARTMENTS),
+            "seed": asked["population"]["seed"],
+            **asked,
+        },
+    )
+
+
+def _amounts(arrays: dict[str, np.ndarray], where: str) -> np.ndarray:
+    if "all_solutions" not in arrays:
+        raise DataError(f"{where}: has no array 'all_solutions'; it holds {', '.join(sorted(arrays)) or 'nothing'}")
+    amounts = arrays["all_solutions"]
+    if amounts.ndim != 4 or 0 in amounts.shape or amounts.shape[2] < 2:
+        raise DataError(
+            f"{where}: all_solutions has shape {list(amounts.shape)}; needs [subjects, intervals, points, compartments] "
+            "with two points or more"
+        )
+    if amounts.dtype.kind != "f":
+        raise DataError(f"{where}: all_solutions has type {amounts.dtype}; needs floating-point amounts in mg")
+    if not (finite := np.isfinite(amounts)).all():
+        spot = [int(k) for k in np.argwhere(~finite)[0]]
+        raise DataError(f"{where}: all_solutions{spot} is {amounts[tuple(spot)]}; every amount must be finite")
+    return amounts.astype(np.float64)
+
+
+def _check_jumps(amounts: np.ndarray, table: Interval, where: str) -> None:
+    """A dose table that does not fit the file would be fitted without a sign of trouble."""
+    jumps = (amounts[:, 1:, 0] - amounts[:, :-1, -1]).mean(0)
+    doses = table.bolus[1:].mean(1)
+    off = abs(jumps - doses) > 0.1 * np.maximum(abs(doses), abs(doses).max(initial=0))
+    if off.any():
+        k, compartment = (int(n) for n in np.argwhere(off)[0])
+        raise DataError(
+            f"{where}: interval {k + 1} starts {jumps[k, compartment]:.4g} mg above the end of the one before in "
+            f"compartment {compartment + 1}, and the doses say {doses[k, compartment]:.4g} mg; set data.dose_amounts"
+        )

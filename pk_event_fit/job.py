@@ -1,0 +1,230 @@
+"""Runs one job: builds the objects, fits, records. Each job has a process and a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from . import data, frameworks, store, training
+from .checkpoint import HISTORY, Rows, read_checkpoint, write_weights
+from .config import Config, FrameworkChoice, from_dict
+from .data import Cohort
+from .errors import ConfigError, PKEventError, SolverFailure, TrainingFailure
+from .frameworks.base import Framework, Report
+from .metrics.accuracy import Accuracy, accuracy
+from .metrics.performance import rss_mb, rss_peak_mb, step_times
+from .provenance import provenance
+from .record import Recorder
+from .tracking import Tracker
+
+SCHEMA_VERSION = 1
+
+
+class Parts(NamedTuple):
+    """What a run is made of, once all input has proved to be good.
+
+    Attributes:
+        framework: Who solves.
+        cohort: Doses and observations.
+        state: Where the fit begins.
+        rows: History up to there.
+        import_s: Seconds that importing the solver library took.
+        rss_baseline_mb: Memory after that, MB.
+    """
+
+    framework: Framework
+    cohort: Cohort
+    state: training.State
+    rows: Rows
+    import_s: float
+    rss_baseline_mb: float | None
+
+
+def run(config: Config, folder: Path, *, group: str | None = None) -> dict[str, Any]:
+    """Fit as the config says and leave everything in a folder.
+
+    Args:
+        config: What to do. With `resume`, the folder holds an earlier run, which goes on from its checkpoint.
+        folder: Where the run's files go; must not hold a run yet, unless that is resumed.
+        group: W&B group where the config names none.
+
+    Returns:
+        What `result.json` holds.
+
+    Raises:
+        ConfigError, DataError, ScheduleError, CheckpointError: The input is bad; nothing was written.
+        SolverFailure, TrainingFailure: The run failed; `result.json` says so and the last checkpoint is kept.
+    """
+    config = named(config)
+    set_threads(config.accelerator.threads)
+    parts = prepare(config, folder)
+    framework, cohort = parts.framework, parts.cohort
+    claim(folder, config)
+    about = provenance(config, cohort.digest)
+    store.write_json(folder / "provenance.json", about)
+    tracker = Tracker(
+        mode=config.tracking.mode,
+        folder=folder,
+        project=config.tracking.project,
+        group=config.tracking.group or group or folder.name,
+        name=f"{framework.name}-seed{config.seed}",
+        config={**asdict(config), "provenance": about},
+    )
+    recorder = Recorder(folder, framework, config.training, parts.state, parts.rows, cohort.digest, tracker)
+    result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "framework": framework.name, "seed": config.seed}
+    report = None
+    try:
+        for progress in training.fit(framework, config.model, cohort, config.training, parts.state, seed=config.seed):
+            report = progress.report
+            recorder.add(progress)
+        peak = rss_peak_mb()
+        fitted = training.finish(framework, config.model, cohort, recorder.state)
+    except (SolverFailure, TrainingFailure, KeyboardInterrupt) as error:
+        recorder.close()
+        message = str(error) or f"interrupted; go on with resume={folder}"
+        result |= {"status": "failed", "error": {"type": type(error).__name__, "message": message}, "accuracy": None}
+        result |= _measured(parts, recorder, rss_peak_mb(), report)
+        store.write_json(folder / "result.json", result)
+        tracker.finish(result, [], "", [])
+        raise
+    recorder.close()
+    score = accuracy(fitted.predicted, cohort.amounts)
+    result |= {"status": "completed", "kept_iteration": fitted.iteration, "accuracy": score._asdict()}
+    result |= _measured(parts, recorder, peak, report)
+    figures = _leave(folder, config, parts, fitted, recorder.rows, score)
+    store.write_json(folder / "result.json", result)
+    names = ("config.yaml", "history.csv", "result.json", "provenance.json", "weights.npz", "fit.png", "loss.png")
+    tracker.finish(result, figures, f"{framework.name}-seed{config.seed}", [folder / name for name in names])
+    _say(result, folder)
+    return result
+
+
+def named(config: Config) -> Config:
+    """The config with the default framework where none is named, which is told along with the others."""
+    if config.framework.name is not None:
+        return config
+    others = ", ".join(name for name in frameworks.available() if name != frameworks.DEFAULT)
+    print(f"no framework named: taking {frameworks.DEFAULT}; the others are {others} (framework=NAME)", flush=True)
+    return replace(config, framework=FrameworkChoice(name=frameworks.DEFAULT))
+
+
+def set_threads(threads: int | None) -> None:
+    """Hold every library that is not imported yet, and torch in any case, to that many CPU threads."""
+    if threads is None:
+        return
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC", "PJRT_NPROC"):
+        os.environ[name] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def prepare(config: Config, folder: Path) -> Parts:
+    """Everything that can be refused is refused here, before a file is written."""
+    began = time.perf_counter()
+    framework_class = frameworks.load(str(config.framework.name))
+    import_s, baseline = time.perf_counter() - began, rss_mb()
+    framework = framework_class.create(
+        config.solver, precision=config.accelerator.precision, device=config.accelerator.device
+    )
+    cohort = data.load(config.data)
+    data.batches(len(cohort.amounts), config.training.batch_size, config.seed)
+    if config.resume is None:
+        if (folder / "config.yaml").exists():
+            raise ConfigError(f"{folder}: already holds a run; name another folder, or go on with resume={folder}")
+        state = training.start(framework, config.model.initial_params(cohort.amounts.shape[-1], config.seed))
+        return Parts(framework, cohort, state, [], import_s, baseline)
+    shapes = config.model.shapes(cohort.amounts.shape[-1])
+    state, rows = read_checkpoint(folder / "checkpoint.npz", framework, shapes, cohort.digest)
+    if state.iteration > config.training.iterations:
+        raise ConfigError(f"training.iterations={config.training.iterations}: the run has already done {state.iteration}")
+    return Parts(framework, cohort, state, rows, import_s, baseline)
+
+
+def claim(folder: Path, config: Config) -> None:
+    """Write `config.yaml`; of two new runs that want one folder, one is refused."""
+    text = yaml.safe_dump(asdict(replace(config, resume=None)), sort_keys=False)
+    if config.resume is not None:
+        store.write_text(folder / "config.yaml", text)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(folder / "config.yaml", "x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError as error:
+        raise ConfigError(f"{folder}: already holds a run; name another folder, or go on with resume={folder}") from error
+
+
+def solver_counts(framework: Framework, report: Report) -> dict[str, Any]:
+    """Steps and evaluations of one forward solve of all intervals; the mean over subjects where each has its own.
+
+    None stands for what the library does not count.
+    """
+    leaves = {name: getattr(report, name) for name in ("accepted", "rejected", "evaluations")}
+    counts = {name: None if leaf is None else framework.arrays.to_numpy(leaf) for name, leaf in leaves.items()}
+    per_subject = counts["accepted"] is not None and counts["accepted"].shape[-1] > 1
+    means = {name: None if count is None else float(count.sum(0).mean()) for name, count in counts.items()}
+    return {**means, "counted_for": "each subject" if per_subject else "the batch"}
+
+
+def _measured(parts: Parts, recorder: Recorder, peak: float | None, report: Report | None) -> dict[str, Any]:
+    performance = {"import_s": parts.import_s, **step_times(recorder.seconds)}
+    # A resumed run's training is all of it; the other times are of this process.
+    performance["training_s"] = sum(row["step_ms"] for row in recorder.rows) / 1e3
+    performance |= {"rss_baseline_mb": parts.rss_baseline_mb, "rss_peak_mb": peak}
+    counts = None if report is None else solver_counts(parts.framework, report)
+    return {"iterations": recorder.state.iteration, "performance": performance, "solver": counts}
+
+
+def _leave(folder: Path, config: Config, parts: Parts, fitted, rows: Rows, score: Accuracy) -> list[Path]:
+    """Weights, predictions and figures."""
+    about = {"framework": parts.framework.name, "seed": config.seed, "iteration": fitted.iteration}
+    write_weights(folder / "weights.npz", config.model, fitted.params, about)
+    arrays = {"predicted": fitted.predicted, "observed": parts.cohort.amounts, "times": parts.cohort.times}
+    store.write_npz(folder / "predictions.npz", arrays, {"units": {"predicted": "mg", "observed": "mg", "times": "h"}})
+    # Imported here: matplotlib's memory is not the fit's.
+    from .report.figures import draw_fit, draw_loss
+
+    figures = [folder / "fit.png", folder / "loss.png"]
+    title = f"{parts.framework.name}, seed {config.seed}: RMSE {score.rmse:.3g} mg"
+    draw_fit(figures[0], parts.cohort, fitted.predicted, title)
+    draw_loss(figures[1], {name: [row[name] for row in rows] for name in HISTORY}, score.rmse_floor, title)
+    return figures
+
+
+def _say(result: Mapping[str, Any], folder: Path) -> None:
+    score, times = result["accuracy"], result["performance"]
+    skill = "" if score["skill"] is None else f", skill {score['skill']:.4f}"
+    print(f"fit    rmse {score['rmse']:.4g} mg; best single curve for all subjects {score['rmse_floor']:.4g} mg{skill}")
+    if times["step_ms"]:
+        print(
+            f"time   import {times['import_s']:.1f} s, compile {times['compile_s']:.1f} s, "
+            f"step {times['step_ms']['median']:.1f} ms, training {times['training_s']:.1f} s"
+        )
+    print(f"files  {folder}", flush=True)
+
+
+def main() -> None:
+    """Run the job that standard input describes, as the command line starts it; exit 2 for bad input, 1 for a failure."""
+    order = json.load(sys.stdin)
+    try:
+        run(from_dict(order["config"]), Path(order["folder"]), group=order["group"])
+    except (SolverFailure, TrainingFailure, OSError) as error:
+        print(f"failed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except PKEventError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Where a result comes from: code, versions, machine, data."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .config import Config
+
+PACKAGES = (
+    "pk-event-fit", "numpy", "scipy", "jax", "jaxlib", "diffrax", "equinox", "optax", "torch", "torchdiffeq", "torchode",
+    "torchdyn", "hydra-core", "omegaconf", "wandb",
+)  # fmt: skip
+
+
+def provenance(config: Config, data_digest: str) -> dict[str, Any]:
+    """What a reader needs to repeat a run; no environment variable but the thread count is read."""
+    return {
+        "git": git(Path(__file__).parent),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "system": platform.platform(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": config.accelerator.threads or os.environ.get("OMP_NUM_THREADS"),
+        "device": config.accelerator.device,
+        "precision": config.accelerator.precision,
+        "data_digest": data_digest,
+    }
+
+
+def git(folder: Path) -> dict[str, Any] | None:
+    """Commit of the checkout that this package runs from and whether it was changed; None where it is no checkout."""
+
+    def ask(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20, check=True)  # noqa: S607
+        return done.stdout.strip()
+
+    try:
+        # A wheel may be installed into an environment that lies inside somebody else's checkout.
+        if not ask("ls-files", "--", Path(__file__).name):
+            return None
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

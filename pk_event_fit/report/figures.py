@@ -1,0 +1,110 @@
+"""Figures of one run. The only importer of matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from ..data import Cohort
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+# Okabe & Ito 2008: told apart by colour-blind readers and in print.
+OBSERVED, PREDICTED, DOSE = "#0072B2", "#D55E00", "#555555"
+STYLE = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e5e5e5",
+    "grid.linewidth": 0.8,
+    "svg.hashsalt": "pk_event_fit",
+}
+
+
+def draw_fit(path: Path, cohort: Cohort, predicted: np.ndarray, title: str) -> None:
+    """Observed and predicted amounts of three subjects, each compartment a row, doses marked.
+
+    The subjects are those with the least, the middle and the largest total amount observed.
+
+    Args:
+        path: PNG to write.
+        cohort: What was observed.
+        predicted: mg, `[B, S, K, D]`.
+        title: What run this is.
+    """
+    totals = cohort.amounts.sum((1, 2, 3))
+    order = np.argsort(totals, kind="stable")
+    names = ["least exposed", "middle", "most exposed"]
+    chosen = [int(order[k]) for k in (0, len(order) // 2, len(order) - 1)]
+    if totals[chosen[0]] == totals[chosen[2]]:
+        chosen, names = chosen[:1], ["all subjects are alike"]
+    rows, columns = len(cohort.compartments), len(chosen)
+    doses = cohort.times[:, 0]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            rows, columns, sharex=True, sharey="row", squeeze=False, figsize=(1.6 + 3.6 * columns, 2.8 * rows + 0.9)
+        )
+        for row, compartment in enumerate(cohort.compartments):
+            for column, subject in enumerate(chosen):
+                axis = axes[row, column]
+                for k in range(len(doses)):
+                    # One line an interval: a line across a dose would draw values between its two sides.
+                    label = ("observed", "predicted") if k == 0 else (None, None)
+                    axis.plot(cohort.times[k], cohort.amounts[subject, k, :, row], color=OBSERVED, lw=2.2, label=label[0])
+                    axis.plot(
+                        cohort.times[k], predicted[subject, k, :, row], color=PREDICTED, lw=1.8, ls=(0, (4, 2)), label=label[1]
+                    )
+                for k in np.flatnonzero(cohort.intervals.bolus[:, subject, row]):
+                    axis.axvline(doses[k], color=DOSE, lw=0.9, ls=":")
+                    amount = f"{cohort.intervals.bolus[k, subject, row]:g} mg"
+                    axis.annotate(
+                        amount, (doses[k], 1.0), xycoords=("data", "axes fraction"), xytext=(3, -2),
+                        textcoords="offset points", va="top", fontsize=8.5, color=DOSE,
+                    )  # fmt: skip
+                if row == 0:
+                    axis.set_title(f"subject {subject}: {names[column]}", fontsize=11)
+                if row == rows - 1:
+                    axis.set_xlabel("time (h)")
+                    axis.set_xticks(np.unique([*doses, cohort.times[-1, -1]]).round(6))
+                if column == 0:
+                    axis.set_ylabel(f"{compartment} (mg)")
+            low, high = axes[row, 0].get_ylim()
+            axes[row, 0].set_ylim(min(low, 0), high + 0.08 * (high - low))
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.suptitle(title, x=0.01, y=0.995, ha="left", va="top", fontsize=12)
+        figure.legend(handles, labels, loc="upper right", ncols=2, frameon=False, borderaxespad=0.2)
+        figure.tight_layout(rect=(0, 0, 1, 0.95))
+        figure.savefig(path, dpi=150)
+        plt.close(figure)
+
+
+def draw_loss(path: Path, history: Mapping[str, Sequence[float]], floor: float, title: str) -> None:
+    """Root mean squared error over the iterations, and the floor of a single curve where there is one.
+
+    Args:
+        path: PNG to write.
+        history: Columns of `history.csv`.
+        floor: `rmse_floor`, mg.
+        title: What run this is.
+    """
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(7.2, 3.8))
+        axis.plot(history["iteration"], np.sqrt(history["loss"]), color=PREDICTED, lw=1.4, label="this fit")
+        if floor > 0:
+            axis.axhline(floor, color=DOSE, lw=1.2, ls="--", label=f"best single curve for all subjects, {floor:.3g} mg")
+        axis.set_yscale("log")
+        # A range of less than a decade has no decade mark, and the minor ones would be without numbers.
+        axis.yaxis.set_major_formatter(matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+        axis.yaxis.set_minor_formatter(matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+        axis.set_xlabel("iteration")
+        axis.set_ylabel("RMSE (mg)")
+        axis.set_title(title, loc="left", fontsize=12)
+        axis.legend(frameon=False)
+        figure.tight_layout()
+        figure.savefig(path, dpi=150)
+        plt.close(figure)

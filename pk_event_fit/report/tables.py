@@ -1,0 +1,120 @@
+"""The table of a sweep, from the files of its jobs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .. import store
+
+COLUMNS = (
+    "job", "framework", "seed", "status", "rmse", "rmse_floor", "skill", "compile_s", "step_ms", "training_s",
+    "rss_baseline_mb", "rss_peak_mb", "accepted", "rejected", "evaluations", "error",
+)  # fmt: skip
+MEANS = ("rmse", "skill", "compile_s", "step_ms", "training_s", "rss_peak_mb")
+UNITS = {
+    "rmse": "mg", "rmse_floor": "mg", "compile_s": "s", "step_ms": "ms", "training_s": "s", "rss_baseline_mb": "MB",
+    "rss_peak_mb": "MB",
+}  # fmt: skip
+
+
+def row(folder: Path) -> dict[str, Any]:
+    """One job's row, from its `result.json`; a damaged or missing file is a failed row that says so."""
+    try:
+        result = json.loads((folder / "result.json").read_text())
+    except (OSError, ValueError) as error:
+        result = {"status": "failed", "error": {"message": f"result.json: {error}"}}
+    performance, solver = result.get("performance") or {}, result.get("solver") or {}
+    step = performance.get("step_ms") or {}
+    flat = {**result, **(result.get("accuracy") or {}), **performance, **solver, "step_ms": step.get("median")}
+    flat |= {"job": folder.name, "error": (result.get("error") or {}).get("message")}
+    return {column: flat.get(column) for column in COLUMNS}
+
+
+def differing(folders: Sequence[Path]) -> dict[Path, str]:
+    """What sets each job's settings apart from the others', besides framework and seed, as `key=value` words."""
+    settings = {}
+    for folder in folders:
+        try:
+            settings[folder] = dict(_flat(yaml.safe_load((folder / "config.yaml").read_text())))
+        except (OSError, yaml.YAMLError):
+            settings[folder] = {}
+    keys = sorted({key for one in settings.values() for key in one} - {"framework.name", "seed", "resume"})
+    varied = [key for key in keys if len({repr(one.get(key)) for one in settings.values() if one}) > 1]
+    return {folder: " ".join(f"{key}={one.get(key)}" for key in varied if one) for folder, one in settings.items()}
+
+
+def _flat(node: Any, prefix: str = ""):
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _flat(value, f"{prefix}{key}.")
+    else:
+        yield prefix[:-1], node
+
+
+def write_summary(sweep: Path, folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Write `summary.csv` (one row a run) and `summary.md` (that, and mean and standard deviation by framework).
+
+    Returns:
+        The rows.
+    """
+    apart = differing(folders)
+    rows = [{**row(folder), "settings": apart[folder]} for folder in folders]
+    columns = [*COLUMNS[:3], "settings", *COLUMNS[3:]] if any(apart.values()) else list(COLUMNS)
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    store.write_text(sweep / "summary.csv", stream.getvalue())
+    store.write_text(sweep / "summary.md", markdown(rows, columns))
+    return rows
+
+
+def markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
+    """The same as Markdown, and mean and standard deviation of completed runs by framework and settings."""
+    shown = [column for column in columns if any(entry.get(column) is not None for entry in rows)]
+    parts = ["# Runs", _table([_title(column) for column in shown], [[_cell(e.get(c)) for c in shown] for e in rows])]
+    groups: dict[tuple, list[dict]] = {}
+    for entry in rows:
+        groups.setdefault((entry["framework"], entry.get("settings") or ""), []).append(entry)
+    lines = []
+    for (framework, settings), members in groups.items():
+        done = [entry for entry in members if entry["status"] == "completed"]
+        cells = [_spread([entry[column] for entry in done if entry[column] is not None]) for column in MEANS]
+        lines.append([_cell(framework), settings, f"{len(done)} of {len(members)}", *cells])
+    head = ["framework", "settings", "completed", *(_title(column) for column in MEANS)]
+    if not any(line[1] for line in lines):
+        head, lines = [head[0], *head[2:]], [[line[0], *line[2:]] for line in lines]
+    parts += ["# Mean and standard deviation over completed runs", _table(head, lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _title(column: str) -> str:
+    unit = UNITS.get(column)
+    name = column.removesuffix("_s").removesuffix("_ms").removesuffix("_mb").replace("_", " ")
+    return f"{name} ({unit})" if unit else name
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    deviation = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4g}{deviation}"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])

@@ -1,0 +1,133 @@
+"""Files that hold arrays or text: read with suspicion, written whole or not at all. No pickle, ever."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import DataError
+
+LIMIT = 8 * 2**30  # bytes of one array; a header may promise anything
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file by a complete new one; after a crash there is the old one or the new one.
+
+    Raises:
+        OSError: The disk is full or read-only; the old file is untouched and no partial file is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """As `write_bytes`, for text in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """As `write_text`, for JSON; a number that is not finite is refused rather than written as what is not JSON."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of names, types, shapes and values, in the order of the names."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any] | None = None) -> str:
+    """Write named arrays, with their digest and a JSON note under `about`; the same content gives the same bytes.
+
+    Returns:
+        The digest of the arrays.
+    """
+    from io import BytesIO
+
+    note = {"digest": digest(arrays), **(about or {})}
+    stream = BytesIO()
+    np.savez(stream, allow_pickle=False, **arrays, about=np.array(json.dumps(note, sort_keys=True)))
+    write_bytes(path, stream.getvalue())
+    return note["digest"]
+
+
+def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read named arrays and their note; headers are checked before any array is allocated.
+
+    Returns:
+        The arrays by name, and the note (empty where the file has none). A note's digest has been checked.
+
+    Raises:
+        DataError: There is no such file, it is damaged, holds objects, promises more than it holds, or was changed.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+            for entry in entries:
+                _check_header(archive, entry, path)
+            arrays = {}
+            for entry in entries:
+                with archive.open(entry) as stream:
+                    arrays[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(stream, allow_pickle=False)
+    except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{path}: not a readable npz file ({error})") from error
+    about = _read_note(arrays.pop("about", None), path)
+    if "digest" in about and about["digest"] != digest(arrays):
+        raise DataError(f"{path}: the digest does not fit the arrays; the file was changed after it was written")
+    return arrays, about
+
+
+def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
+    with archive.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        size = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
+        if dtype.hasobject:
+            raise DataError(f"{path}: array {entry.filename!r} holds Python objects, which are never loaded")
+        if size != entry.file_size - stream.tell():
+            raise DataError(
+                f"{path}: array {entry.filename!r} promises {size} bytes and holds {entry.file_size - stream.tell()}"
+            )
+        if size > LIMIT:
+            raise DataError(f"{path}: array {entry.filename!r} has {size} bytes, more than the limit of {LIMIT}")
+
+
+def _read_note(note: np.ndarray | None, path: Path) -> dict[str, Any]:
+    if note is None:
+        return {}
+    try:
+        content = json.loads(str(note))
+    except ValueError as error:
+        raise DataError(f"{path}: the note 'about' is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: the note 'about' is not a JSON object")
+    return content
