@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from . import store
 from .config import Config
@@ -57,7 +57,9 @@ def typed(composed: DictConfig) -> Config:
         if isinstance(value, str) and re.search(r"\$\{[^{}]*:", value):
             raise ConfigError(f"{key}={value}: only plain references such as ${{seed}} are resolved")
     try:
-        config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), composed))
+        # As plain values first: a key that `+` added to a typed node stays on it unseen.
+        plain = OmegaConf.create(OmegaConf.to_container(composed, resolve=False))  # type: ignore[arg-type]
+        config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     except OmegaConfBaseException as error:
         raise ConfigError(_one_line(error)) from error
     if config.framework.name is not None and config.framework.name not in available():
@@ -71,7 +73,7 @@ def launch(config: Config, folder: Path, *, group: str | None = None) -> int:
     Returns:
         The exit code: 0, 1 for a failed run, 2 for bad input, 130 where it was interrupted.
     """
-    order = json.dumps({"config": asdict(config), "folder": str(folder), "group": group})
+    order = json.dumps({"config": dataclasses.asdict(config), "folder": str(folder), "group": group})
     command = [sys.executable, "-m", "pk_event_fit.job"]
     if sys.flags.optimize:
         command.insert(1, "-" + "O" * sys.flags.optimize)
@@ -187,12 +189,18 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _one_line(error: BaseException) -> str:
-    """Hydra's message without its advice to append, which the schema would refuse, and without its types."""
-    skip = ("To append to your config", "reference_type=", "object_type=", "full_key:")
-    lines = [line.strip() for line in str(error).splitlines()]
-    key = re.search(r"full_key: (\S+)", str(error))
-    text = " ".join(line for line in lines if line and not line.startswith(skip))
-    return f"{text} ({key[1]})" if key and key[1] not in text else text
+    """What Hydra and OmegaConf say in paragraphs, as one line that names the key, the value and the choices."""
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and dataclasses.is_dataclass(cause.object_type):
+        names = ", ".join(entry.name for entry in dataclasses.fields(cause.object_type))
+        return f"{cause.full_key or cause.key}: there is no such setting; here are {names}"
+    text = str(error).partition("Config search path")[0]
+    if cause is not None and cause is not error:
+        text += " " + str(cause)
+    skip = ("To append to your config", "reference_type=", "object_type=", "full_key:", "Set the environment variable")
+    lines = [line.strip() for line in text.splitlines()]
+    key = "" if cause is None or not getattr(cause, "full_key", None) else f" ({cause.full_key})"
+    return " ".join(line for line in lines if line and not line.startswith(skip)) + key
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from .fields import Mlp
 from .frameworks.base import Solver
 from .training import Training
 
-PRECISIONS = ("float32", "float64")
+PRECISIONS = ("auto", "float32", "float64")
 DEVICES = ("cpu", "gpu")
 MODES = ("offline", "online", "disabled")
 
@@ -34,7 +34,7 @@ class Accelerator:
 
     Attributes:
         device: `cpu` or `gpu`.
-        precision: `float32` or `float64`.
+        precision: `float32`, `float64`, or `auto`: float32 where that holds `solver.rtol`, float64 below.
         threads: CPU threads; None leaves it to the libraries.
 
     Raises:
@@ -42,7 +42,7 @@ class Accelerator:
     """
 
     device: str = "cpu"
-    precision: str = "float32"
+    precision: str = "auto"
     threads: int | None = None
 
     def __post_init__(self):

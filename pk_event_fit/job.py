@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
 
 from . import data, frameworks, store, training
@@ -18,7 +19,7 @@ from .checkpoint import HISTORY, Rows, read_checkpoint, write_weights
 from .config import Config, FrameworkChoice, from_dict
 from .data import Cohort
 from .errors import ConfigError, PKEventError, SolverFailure, TrainingFailure
-from .frameworks.base import Framework, Report
+from .frameworks.base import Framework, Report, tolerance_floor
 from .metrics.accuracy import Accuracy, accuracy
 from .metrics.performance import rss_mb, rss_peak_mb, step_times
 from .provenance import provenance
@@ -63,7 +64,7 @@ def run(config: Config, folder: Path, *, group: str | None = None) -> dict[str, 
         ConfigError, DataError, ScheduleError, CheckpointError: The input is bad; nothing was written.
         SolverFailure, TrainingFailure: The run failed; `result.json` says so and the last checkpoint is kept.
     """
-    config = named(config)
+    config = decided(config)
     set_threads(config.accelerator.threads)
     parts = prepare(config, folder)
     framework, cohort = parts.framework, parts.cohort
@@ -107,13 +108,19 @@ def run(config: Config, folder: Path, *, group: str | None = None) -> dict[str, 
     return result
 
 
-def named(config: Config) -> Config:
-    """The config with the default framework where none is named, which is told along with the others."""
-    if config.framework.name is not None:
-        return config
-    others = ", ".join(name for name in frameworks.available() if name != frameworks.DEFAULT)
-    print(f"no framework named: taking {frameworks.DEFAULT}; the others are {others} (framework=NAME)", flush=True)
-    return replace(config, framework=FrameworkChoice(name=frameworks.DEFAULT))
+def decided(config: Config) -> Config:
+    """The config with what it left open decided, and said: the framework and the precision."""
+    if config.framework.name is None:
+        others = ", ".join(name for name in frameworks.available() if name != frameworks.DEFAULT)
+        print(f"no framework named: taking {frameworks.DEFAULT}; the others are {others} (framework=NAME)", flush=True)
+        config = replace(config, framework=FrameworkChoice(name=frameworks.DEFAULT))
+    if config.accelerator.precision == "auto":
+        single = config.solver.rtol >= tolerance_floor(float(np.finfo(np.float32).eps))
+        if not single:
+            print(f"solver.rtol={config.solver.rtol} is below what float32 holds: computing in float64", flush=True)
+        chosen = replace(config.accelerator, precision="float32" if single else "float64")
+        config = replace(config, accelerator=chosen)
+    return config
 
 
 def set_threads(threads: int | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import field as default
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,7 +69,7 @@ class Population:
 
     subjects: int = 100
     cv: float = 0.1
-    correlation: list[list[float]] | None = None
+    correlation: list[Any] | None = None
     seed: int = 42
 
     def __post_init__(self):
@@ -88,8 +88,8 @@ class Population:
             return np.eye(size)
         try:
             matrix = np.array(self.correlation, np.float64)
-        except ValueError as error:
-            raise ConfigError(f"data.correlation={self.correlation}: rows of different lengths") from error
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"data.correlation={self.correlation}: needs rows of numbers, all of one length") from error
         if matrix.shape != (size, size) or not np.isfinite(matrix).all():
             raise ConfigError(f"data.correlation: needs {size} rows of {size} finite numbers")
         if not np.array_equal(matrix, matrix.T) or (np.diag(matrix) != 1).any() or (abs(matrix) > 1).any():

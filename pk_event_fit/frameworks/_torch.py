@@ -57,7 +57,7 @@ class Watch:
         if self.tried >= self.limit:
             self.fail(f"solver.max_steps={self.limit} reached", s)
         # A field or state that is not finite ends here as well: its error estimate makes the next step size NaN.
-        if not 0 < abs(float(dt)) < math.inf:
+        if not 0 < abs(float(dt.detach())) < math.inf:
             self.fail("the step size fell to nothing or the state is not finite", s)
         self.tried += 1
 

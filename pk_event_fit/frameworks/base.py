@@ -89,6 +89,11 @@ class Report(NamedTuple):
 Rhs = Callable[[Array, Array, Params, Interval], Array]
 
 
+def tolerance_floor(eps: float) -> float:
+    """The least relative tolerance that a precision holds: below 20 rounding errors, steps chase noise."""
+    return 20 * eps
+
+
 class Framework(abc.ABC):
     """One solver library behind one method.
 
@@ -108,10 +113,11 @@ class Framework(abc.ABC):
             raise ConfigError(
                 f"solver.method={solver.method}: {self.name} does not have it; it has {', '.join(self.methods)}"
             )
-        if solver.rtol < 20 * arrays.eps:
+        if solver.rtol < tolerance_floor(arrays.eps):
+            wide = np.finfo(np.float64).eps
             raise ConfigError(
-                f"solver.rtol={solver.rtol}: below 20 rounding errors of {arrays.dtype} ({20 * arrays.eps:.1e})"
-                + ("; set accelerator.precision=float64" if arrays.eps > 1e-10 else "")
+                f"solver.rtol={solver.rtol}: {arrays.dtype} holds {tolerance_floor(arrays.eps):.1e} at best; "
+                + ("set accelerator.precision=float64" if solver.rtol >= tolerance_floor(wide) else "no precision does")
             )
         self.arrays = arrays
         self.solver = solver
