@@ -15,7 +15,7 @@ COMPARTMENTS = ("central", "peripheral")
 
 
 class TwoCompartment:
-    """dA1/dt = -(CL + Q) / V1 A1 + Q / V2 A2, dA2/dt = Q / V1 A1 - Q / V2 A2, as a field whose covariates are CL, V1, Q, V2.
+    """dA1/dt = -(CL + Q) / V1 A1 + Q / V2 A2, dA2/dt = Q / V1 A1 - Q / V2 A2, as a field with covariates CL, V1, Q, V2.
 
     Amounts in mg, `[..., 2]`; clearances in L/h and volumes in L, `[..., 4]` in the order of `PARAMETERS`.
     """
@@ -37,5 +37,5 @@ def rate_matrix(parameters: np.ndarray) -> np.ndarray:
 
 
 def propagators(parameters: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Matrices that take amounts over `times` hours: `[B, 4]` and `[K]` to `[B, K, 2, 2]`, by the matrix exponential."""
+    """Matrix exponentials that take amounts over `times` hours: `[B, 4]` and `[K]` to `[B, K, 2, 2]`."""
     return expm(rate_matrix(parameters)[:, None] * np.asarray(times, np.float64)[:, None, None])

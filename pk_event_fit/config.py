@@ -117,7 +117,9 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """
     kinds = get_type_hints(Config)
     try:
-        parts = {name: kinds[name](**value) if is_dataclass(kinds.get(name)) else value for name, value in values.items()}
+        parts = {
+            name: kinds[name](**value) if is_dataclass(kinds.get(name)) else value for name, value in values.items()
+        }
         return Config(**parts)
     except TypeError as error:
         raise ConfigError(f"config: {error}") from error

@@ -184,7 +184,11 @@ def write(path: Path, simulation: Simulation, asked: dict) -> None:
         },
         {
             "schema_version": SCHEMA_VERSION,
-            "units": {"amount": "mg", "time": "h", **dict(zip(compartments.PARAMETERS, compartments.UNITS, strict=True))},
+            "units": {
+                "amount": "mg",
+                "time": "h",
+                **dict(zip(compartments.PARAMETERS, compartments.UNITS, strict=True)),
+            },
             "compartments": list(compartments.COMPARTMENTS),
             "seed": asked["population"]["seed"],
             **asked,
@@ -198,8 +202,8 @@ def _amounts(arrays: dict[str, np.ndarray], where: str) -> np.ndarray:
     amounts = arrays["all_solutions"]
     if amounts.ndim != 4 or 0 in amounts.shape or amounts.shape[2] < 2:
         raise DataError(
-            f"{where}: all_solutions has shape {list(amounts.shape)}; needs [subjects, intervals, points, compartments] "
-            "with two points or more"
+            f"{where}: all_solutions has shape {list(amounts.shape)}; needs [subjects, intervals, points, "
+            "compartments] with two points or more"
         )
     if amounts.dtype.kind != "f":
         raise DataError(f"{where}: all_solutions has type {amounts.dtype}; needs floating-point amounts in mg")

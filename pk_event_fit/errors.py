@@ -47,4 +47,3 @@ class SolverFailure(PKEventError):
             "Explicit methods fail on stiff fields: try a looser solver.rtol, a larger solver.max_steps, a smaller "
             "training.learning_rate, or an implicit method such as Diffrax's Kvaerno5."
         )
-

@@ -5,6 +5,7 @@ A field is called as `field(xp, params, t, y, covariates) -> dy/dt` in mg/h, whe
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from dataclasses import field as default
 
@@ -49,7 +50,7 @@ class Mlp:
         """Shape of every parameter by name, in the order of the layers."""
         sizes = [compartments, *self.hidden, compartments]
         shapes: dict[str, tuple[int, ...]] = {}
-        for k, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for k, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             shapes |= {f"weight_{k}": (fan_in, fan_out), f"bias_{k}": (fan_out,)}
         return shapes
 

@@ -36,7 +36,7 @@ def predict(framework, field, params, initial, intervals, grid=(0.0, 1.0)):
     autonomous = getattr(field, "autonomous", False)
 
     def rhs(s, y, params, interval):
-        # In eager libraries each operation here costs as much as a layer of the network: those without effect are left out.
+        # In eager libraries each operation here costs as much as a layer of the network: idle ones are left out.
         t = None if autonomous else interval.start + s * interval.duration
         derivative = field(xp, params, t, y, interval.covariates)
         if interval.rate is not None:

@@ -151,7 +151,9 @@ def prepare(config: Config, folder: Path) -> Parts:
     shapes = config.model.shapes(cohort.amounts.shape[-1])
     state, rows = read_checkpoint(folder / "checkpoint.npz", framework, shapes, cohort.digest)
     if state.iteration > config.training.iterations:
-        raise ConfigError(f"training.iterations={config.training.iterations}: the run has already done {state.iteration}")
+        raise ConfigError(
+            f"training.iterations={config.training.iterations}: the run has already done {state.iteration}"
+        )
     return Parts(framework, cohort, state, rows, import_s, baseline)
 
 
@@ -166,7 +168,9 @@ def claim(folder: Path, config: Config) -> None:
         with open(folder / "config.yaml", "x", encoding="utf-8") as stream:
             stream.write(text)
     except FileExistsError as error:
-        raise ConfigError(f"{folder}: already holds a run; name another folder, or go on with resume={folder}") from error
+        raise ConfigError(
+            f"{folder}: already holds a run; name another folder, or go on with resume={folder}"
+        ) from error
 
 
 def solver_counts(framework: Framework, report: Report) -> dict[str, Any]:
@@ -219,7 +223,7 @@ def _say(result: Mapping[str, Any], folder: Path) -> None:
 
 
 def main() -> None:
-    """Run the job that standard input describes, as the command line starts it; exit 2 for bad input, 1 for a failure."""
+    """Run the job that standard input describes, as the command line does; exit 2 for bad input, 1 for a failure."""
     order = json.load(sys.stdin)
     try:
         run(from_dict(order["config"]), Path(order["folder"]), group=order["group"])

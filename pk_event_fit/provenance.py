@@ -12,8 +12,8 @@ from typing import Any
 from .config import Config
 
 PACKAGES = (
-    "pk-event-fit", "numpy", "scipy", "jax", "jaxlib", "diffrax", "equinox", "optax", "torch", "torchdiffeq", "torchode",
-    "torchdyn", "hydra-core", "omegaconf", "wandb",
+    "pk-event-fit", "numpy", "scipy", "jax", "jaxlib", "diffrax", "equinox", "optax", "torch", "torchdiffeq",
+    "torchode", "torchdyn", "hydra-core", "omegaconf", "wandb",
 )  # fmt: skip
 
 
@@ -37,7 +37,8 @@ def git(folder: Path) -> dict[str, Any] | None:
     """Commit of the checkout that this package runs from and whether it was changed; None where it is no checkout."""
 
     def ask(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20, check=True)  # noqa: S607
+        command = ["git", "-C", str(folder), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
         return done.stdout.strip()
 
     try:

@@ -39,7 +39,13 @@ class Recorder:
         self, folder: Path, framework: Framework, settings: Training, state: State, rows: Rows, digest: str,
         tracker: Tracker,
     ):  # fmt: skip
-        self.folder, self.framework, self.settings, self.digest, self.tracker = folder, framework, settings, digest, tracker
+        self.folder, self.framework, self.settings, self.digest, self.tracker = (
+            folder,
+            framework,
+            settings,
+            digest,
+            tracker,
+        )
         self.rows, self.state, self.seconds, self._logged = rows, state, [], 0
         self._bar = _bar(settings.iterations, len(rows)) if sys.stderr.isatty() else None
         self._began = time.perf_counter()

@@ -89,7 +89,9 @@ class Population:
         try:
             matrix = np.array(self.correlation, np.float64)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"data.correlation={self.correlation}: needs rows of numbers, all of one length") from error
+            raise ConfigError(
+                f"data.correlation={self.correlation}: needs rows of numbers, all of one length"
+            ) from error
         if matrix.shape != (size, size) or not np.isfinite(matrix).all():
             raise ConfigError(f"data.correlation: needs {size} rows of {size} finite numbers")
         if not np.array_equal(matrix, matrix.T) or (np.diag(matrix) != 1).any() or (abs(matrix) > 1).any():

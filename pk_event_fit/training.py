@@ -188,7 +188,9 @@ def finish(framework: Framework, field: Callable, cohort: Cohort, state: State) 
         SolverFailure: Neither can be solved.
     """
     arrays = framework.arrays
-    solve = arrays.compile(lambda params, initial, table: predict(framework, field, params, initial, table, cohort.grid))
+    solve = arrays.compile(
+        lambda params, initial, table: predict(framework, field, params, initial, table, cohort.grid)
+    )
     initial, table, _ = _batch(arrays, cohort, None)
     candidates = [(state.iteration, state.params)]
     if state.best_iteration != state.iteration:

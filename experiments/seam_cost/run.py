@@ -1,16 +1,13 @@
 """Times one training step through the package against the same library used by hand. See README.md.
 
-    python experiments/seam_cost/run.py --pairs 30 [framework ...]
+python experiments/seam_cost/run.py --pairs 30 [framework ...]
 """
 
 import argparse
 import os
 import platform
-import statistics
-import sys
 import time
 from importlib.metadata import version
-from pathlib import Path
 
 import direct
 import numpy as np
@@ -26,9 +23,7 @@ ITERATIONS = 1_000_000  # never reached: a fit is advanced by hand
 
 def through_the_package(name, cohort, weights, solver):
     framework = framework_class(name).create(solver)
-    progress = iter(
-        fit(framework, Mlp(), cohort, Training(iterations=ITERATIONS), start(framework, weights), seed=0)
-    )
+    progress = iter(fit(framework, Mlp(), cohort, Training(iterations=ITERATIONS), start(framework, weights), seed=0))
     last = [None]
 
     def train():
@@ -87,17 +82,21 @@ def main():
             by_hand, hand_steps = getattr(direct, name)(*problem, **extra)
             a, b = alternate(package, by_hand, options.pairs)
             low, high = bootstrap(a / b)
-            cells = [f"{1e3 * np.median(k):.1f} ({np.percentile(1e3 * k, 10):.1f}-{np.percentile(1e3 * k, 90):.1f})" for k in (a, b)]
+            cells = [_cell(1e3 * a), _cell(1e3 * b), f"{np.median(a) / np.median(b):.3f}"]
+            cells.append(f"{np.median(a / b):.3f} [{low:.3f}, {high:.3f}]")
             print(
-                f"| {name} | {label} | {cells[0]} | {cells[1]} | {np.median(a) / np.median(b):.3f} | "
-                f"{statistics.median(a / b):.3f} [{low:.3f}, {high:.3f}] | {package_steps():.1f} / {hand_steps():.1f} |",
-                flush=True,
+                f"| {name} | {label} | {' | '.join(cells)} | {package_steps():.1f} / {hand_steps():.1f} |", flush=True
             )
+    names = ("jax", "diffrax", "torch", "torchdiffeq", "torchode", "torchdyn")
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
-    packages = ", ".join(f"{name} {version(name)}" for name in ("jax", "diffrax", "torch", "torchdiffeq", "torchode", "torchdyn"))
-    print(f"\n{options.pairs} pairs; Dopri5, rtol {solver.rtol}, atol {solver.atol}, float32, {len(cohort.amounts)} subjects; ")
-    print(f"OMP_NUM_THREADS {threads}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; {packages}")
-    print(f"`OMP_NUM_THREADS={threads} python {Path(sys.argv[0])} {' '.join(sys.argv[1:])}`")
+    print(f"\n{options.pairs} pairs; Dopri5, rtol {solver.rtol}, atol {solver.atol}, float32, {len(cohort.amounts)}")
+    print(f"subjects; OMP_NUM_THREADS {threads}, {os.cpu_count()} cores, {platform.machine()}, Python")
+    print(f"{platform.python_version()}; {', '.join(f'{name} {version(name)}' for name in names)}.")
+
+
+def _cell(milliseconds):
+    low, median, high = np.percentile(milliseconds, [10, 50, 90])
+    return f"{median:.1f} ({low:.1f}-{high:.1f})"
 
 
 if __name__ == "__main__":

@@ -52,12 +52,13 @@ class Watch:
         """Called before each try at own time `s` with the step `dt`.
 
         Raises:
-            SolverFailure: The step is zero or not a number, or it is one too many.
+            SolverFailure: The step does not move the clock or is not finite, or it is one too many.
         """
         if self.tried >= self.limit:
             self.fail(f"solver.max_steps={self.limit} reached", s)
         # A field or state that is not finite ends here as well: its error estimate makes the next step size NaN.
-        if not 0 < abs(float(dt.detach())) < math.inf:
+        clock, step = float(s.detach()), float(dt.detach())
+        if clock + step == clock or not math.isfinite(step):
             self.fail("the step size fell to nothing or the state is not finite", s)
         self.tried += 1
 

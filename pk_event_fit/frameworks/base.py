@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -128,9 +128,7 @@ class Framework(abc.ABC):
         """The framework over its own array library."""
 
     @abc.abstractmethod
-    def solve(
-        self, rhs: Rhs, y0: Array, params: Params, interval: Interval, grid: np.ndarray
-    ) -> tuple[Array, Report]:
+    def solve(self, rhs: Rhs, y0: Array, params: Params, interval: Interval, grid: np.ndarray) -> tuple[Array, Report]:
         """Solve one interval in its own time, 0 to 1, for every subject.
 
         Args:

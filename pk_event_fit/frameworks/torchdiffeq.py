@@ -42,7 +42,12 @@ class Torchdiffeq(TorchFramework):
         backward = Watch(self.name, interval, solver.max_steps * len(grid))
         field = _Field(lambda s, y: rhs(s, y, params, interval), watch, backward)
         times = torch.as_tensor(grid, dtype=torch.float64, device=y0.device)
-        settings = {"rtol": solver.rtol, "atol": solver.atol, "method": solver.method, "options": {"norm": worst_subject}}
+        settings = {
+            "rtol": solver.rtol,
+            "atol": solver.atol,
+            "method": solver.method,
+            "options": {"norm": worst_subject},
+        }
         if solver.gradient == "direct":
             states = torchdiffeq.odeint(field, y0, times, **settings)
         else:

@@ -61,9 +61,10 @@ class TorchDyn(TorchFramework):
         tolerances = {"atol": solver.atol, "rtol": solver.rtol}
         method = watched(METHODS[solver.method], watch, shape=y0.shape, states=1, **tolerances)(dtype)
         # TorchDyn ends a solve when its clock equals a report point. On multiples of half an epsilon the last step's
-        # `T - t` is exact; elsewhere a rounding error can jump over the point, and the adjoint then skips it in silence.
+        # `T - t` is exact; elsewhere rounding can jump over the point, and the adjoint then skips it in silence.
         ulp = torch.finfo(dtype).eps / 2
         times = torch.as_tensor((grid / ulp).round() * ulp, dtype=dtype, device=y0.device)
+
         def field(s, y):
             calls[0] += 1
             return rhs(s, y, params, interval)
@@ -93,13 +94,15 @@ class TorchDyn(TorchFramework):
 class _Module:
     """The right-hand side as a function of one flat vector of all that is differentiated, as TorchDyn's adjoint asks.
 
-    One vector, because TorchDyn gives a tensor that the field does not touch a gradient of one zero, whatever its shape.
+    One vector, because TorchDyn gives a tensor that the field does not touch a gradient of one zero, of whatever shape.
     """
 
     def __init__(self, rhs, params, interval, calls):
         self.rhs, self.params, self.interval, self.calls = rhs, params, interval, calls
         tensors = differentiated(params, interval)
-        self.flat = torch.cat([interval.duration.new_zeros(1), *(tensor.reshape(-1) for tensor in tensors)])
+        # The leading zero is there for the case that only the initial state is differentiated.
+        lead = interval.duration.new_zeros(1).requires_grad_()
+        self.flat = torch.cat([lead, *(tensor.reshape(-1) for tensor in tensors)])
 
     def parameters(self):
         return [self.flat]

@@ -73,7 +73,9 @@ class Torchode(TorchFramework):
         else:
             adjoint = JointBacksolveAdjoint(term, method, IntegralController(self.solver.atol, self.solver.rtol))
 
-            def norm(flat):  # [1, N]: the joint state; backward its clock, state and adjoint, and the weights after these
+            def norm(
+                flat,
+            ):  # [1, N]: the joint state; backward its clock, state and adjoint, and the weights after these
                 size = batch * compartments
                 lead = flat[0] if flat.shape[1] == size else flat[0, 1 : 1 + 2 * size]
                 return worst_subject(lead.reshape(-1, compartments)).reshape(1)

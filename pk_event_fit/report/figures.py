@@ -55,9 +55,16 @@ def draw_fit(path: Path, cohort: Cohort, predicted: np.ndarray, title: str) -> N
                 for k in range(len(doses)):
                     # One line an interval: a line across a dose would draw values between its two sides.
                     label = ("observed", "predicted") if k == 0 else (None, None)
-                    axis.plot(cohort.times[k], cohort.amounts[subject, k, :, row], color=OBSERVED, lw=2.2, label=label[0])
                     axis.plot(
-                        cohort.times[k], predicted[subject, k, :, row], color=PREDICTED, lw=1.8, ls=(0, (4, 2)), label=label[1]
+                        cohort.times[k], cohort.amounts[subject, k, :, row], color=OBSERVED, lw=2.2, label=label[0]
+                    )
+                    axis.plot(
+                        cohort.times[k],
+                        predicted[subject, k, :, row],
+                        color=PREDICTED,
+                        lw=1.8,
+                        ls=(0, (4, 2)),
+                        label=label[1],
                     )
                 for k in np.flatnonzero(cohort.intervals.bolus[:, subject, row]):
                     axis.axvline(doses[k], color=DOSE, lw=0.9, ls=":")
@@ -96,7 +103,9 @@ def draw_loss(path: Path, history: Mapping[str, Sequence[float]], floor: float, 
         figure, axis = plt.subplots(figsize=(7.2, 3.8))
         axis.plot(history["iteration"], np.sqrt(history["loss"]), color=PREDICTED, lw=1.4, label="this fit")
         if floor > 0:
-            axis.axhline(floor, color=DOSE, lw=1.2, ls="--", label=f"best single curve for all subjects, {floor:.3g} mg")
+            axis.axhline(
+                floor, color=DOSE, lw=1.2, ls="--", label=f"best single curve for all subjects, {floor:.3g} mg"
+            )
         axis.set_yscale("log")
         # A range of less than a decade has no decade mark, and the minor ones would be without numbers.
         axis.yaxis.set_major_formatter(matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))

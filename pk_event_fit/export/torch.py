@@ -1,0 +1,44 @@
+"""A trained field as a torch module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+import torch
+
+from ..arrays.torch import SOFTPLUS_THRESHOLD
+from ..fields import Mlp
+
+ACTIVATIONS = {
+    "relu": torch.nn.ReLU,
+    "tanh": torch.nn.Tanh,
+    "silu": torch.nn.SiLU,
+    "selu": torch.nn.SELU,
+    "softplus": partial(torch.nn.Softplus, threshold=SOFTPLUS_THRESHOLD),
+}
+
+
+class VectorField(torch.nn.Module):
+    """dA/dt in mg/h of amounts in mg, `[..., D]` to `[..., D]`; called as torchdiffeq does, `field(t, y)`."""
+
+    def __init__(self, network: torch.nn.Sequential):
+        super().__init__()
+        self.network = network
+
+    def forward(self, t, y):
+        return self.network(y)
+
+
+def to_torch(model: Mlp, params: Mapping[str, np.ndarray]) -> VectorField:
+    """The module with these parameters, in their precision."""
+    layers: list[torch.nn.Module] = []
+    for k in range(len(model.hidden) + 1):
+        weight, bias = torch.as_tensor(params[f"weight_{k}"]), torch.as_tensor(params[f"bias_{k}"])
+        linear = torch.nn.Linear(weight.shape[0], weight.shape[1], dtype=weight.dtype)
+        with torch.no_grad():
+            linear.weight.copy_(weight.T)
+            linear.bias.copy_(bias)
+        layers += [linear, ACTIVATIONS[model.activation]()]
+    return VectorField(torch.nn.Sequential(*layers[:-1]))

@@ -1,0 +1,17 @@
+"""What all tests share. The suite needs every framework; a missing one fails instead of being skipped."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_ENABLE_X64", "1")  # before the first JAX array: the conformance suite computes in float64
+os.environ["WANDB_MODE"] = "offline"
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def root() -> Path:
+    """The checkout."""
+    return ROOT
