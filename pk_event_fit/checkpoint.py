@@ -35,7 +35,7 @@ def write_checkpoint(path: Path, framework: Framework, state: State, rows: Seque
     params = (state.params, state.moments.mean, state.moments.square, state.best_params)
     for group, values in zip(GROUPS, params, strict=True):
         arrays |= {f"{group}.{name}": framework.arrays.to_numpy(value) for name, value in values.items()}
-    arrays["best_loss"] = np.float64(state.best_loss)
+    arrays["best_loss"] = np.array(state.best_loss, np.float64)
     note = {"iteration": state.iteration, "best_iteration": state.best_iteration, "data_digest": digest}
     store.write_npz(path, arrays, {"kind": "pk_event_fit checkpoint", **note})
 

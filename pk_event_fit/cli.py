@@ -199,8 +199,8 @@ def _one_line(error: BaseException) -> str:
         text += " " + str(cause)
     skip = ("To append to your config", "reference_type=", "object_type=", "full_key:", "Set the environment variable")
     lines = [line.strip() for line in text.splitlines()]
-    key = "" if cause is None or not getattr(cause, "full_key", None) else f" ({cause.full_key})"
-    return " ".join(line for line in lines if line and not line.startswith(skip)) + key
+    key = getattr(cause, "full_key", None)
+    return " ".join(line for line in lines if line and not line.startswith(skip)) + (f" ({key})" if key else "")
 
 
 if __name__ == "__main__":

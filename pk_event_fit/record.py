@@ -46,7 +46,8 @@ class Recorder:
             digest,
             tracker,
         )
-        self.rows, self.state, self.seconds, self._logged = rows, state, [], 0
+        self.rows, self.state, self._logged = rows, state, 0
+        self.seconds: list[float] = []
         self._bar = _bar(settings.iterations, len(rows)) if sys.stderr.isatty() else None
         self._began = time.perf_counter()
         self.save()

@@ -26,7 +26,13 @@ class Tracker:
     """
 
     def __init__(self, *, mode: str, folder: Path, project: str, group: str, name: str, config: Mapping[str, Any]):
-        self._settings = {"project": project, "group": group, "name": name, "config": dict(config), "dir": str(folder)}
+        self._settings: dict[str, Any] = {
+            "project": project,
+            "group": group,
+            "name": name,
+            "config": dict(config),
+            "dir": str(folder),
+        }
         self._mode, self._folder = mode, folder
         self._run: Any = None
         self._buffer: list[dict[str, float]] = []

@@ -195,7 +195,7 @@ def finish(framework: Framework, field: Callable, cohort: Cohort, state: State) 
     candidates = [(state.iteration, state.params)]
     if state.best_iteration != state.iteration:
         candidates.insert(0, (state.best_iteration, state.best_params))
-    fits = []
+    fits: list[tuple[float, Fitted]] = []
     for iteration, params in candidates:
         try:
             states, report = solve(params, initial, table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from ..arrays.torch import SOFTPLUS_THRESHOLD
 from ..fields import Mlp
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[], torch.nn.Module]] = {
     "relu": torch.nn.ReLU,
     "tanh": torch.nn.Tanh,
     "silu": torch.nn.SiLU,

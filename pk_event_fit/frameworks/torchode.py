@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torchode import AutoDiffAdjoint, InitialValueProblem, IntegralController, JointBacksolveAdjoint, ODETerm, Status
 from torchode.single_step_methods import Dopri5, Tsit5
@@ -16,7 +18,9 @@ METHODS = {"dopri5": Dopri5, "tsit5": Tsit5}
 class _Checked(AutoDiffAdjoint):
     """torchode's loop, which tells failures by a status that nobody has to read, made to raise them."""
 
-    fail = None
+    def __init__(self, method, controller, *, fail: Callable, **settings):
+        super().__init__(method, controller, **settings)
+        self.fail = fail
 
     def solve(self, problem, term=None, dt0=None, args=None):
         solution = super().solve(problem, term, dt0=dt0, args=args)
@@ -34,7 +38,7 @@ class _Module(torch.nn.Module):
         self.function = lambda s, y: rhs(s, y, params, interval)
         for k, tensor in enumerate(differentiated(params, interval)):
             # `register_parameter` takes leaves only; a dose or its time may be computed from other things.
-            self._parameters[f"differentiated_{k}"] = tensor
+            self._parameters[f"differentiated_{k}"] = tensor  # type: ignore[assignment]
 
     def forward(self, s, y):
         return self.function(s, y)
@@ -52,15 +56,14 @@ class Torchode(TorchFramework):
     def _loop(self, method, interval, what, norm=None):
         settings = {} if norm is None else {"norm": norm}
         controller = IntegralController(self.solver.atol, self.solver.rtol, term=method.term, **settings)
-        loop = _Checked(
+        return _Checked(
             method,
             controller,
+            fail=lambda solution: self._fail(solution, what, interval),
             max_steps=self.solver.max_steps,
             # True, the default, makes gradients NaN as soon as one subject is padded.
             backprop_through_step_size_control=False,
         )
-        loop.fail = lambda solution: self._fail(solution, what, interval)
-        return loop
 
     def solve(self, rhs, y0, params, interval, grid):
         batch, compartments = y0.shape

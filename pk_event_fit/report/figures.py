@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib import pyplot as plt
 
 # Okabe & Ito 2008: told apart by colour-blind readers and in print.
 OBSERVED, PREDICTED, DOSE = "#0072B2", "#D55E00", "#555555"
-STYLE = {
+STYLE: Any = {
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -66,7 +67,7 @@ def draw_fit(path: Path, cohort: Cohort, predicted: np.ndarray, title: str) -> N
                         ls=(0, (4, 2)),
                         label=label[1],
                     )
-                for k in np.flatnonzero(cohort.intervals.bolus[:, subject, row]):
+                for k in map(int, np.flatnonzero(cohort.intervals.bolus[:, subject, row])):
                     axis.axvline(doses[k], color=DOSE, lw=0.9, ls=":")
                     amount = f"{cohort.intervals.bolus[k, subject, row]:g} mg"
                     axis.annotate(
@@ -85,7 +86,7 @@ def draw_fit(path: Path, cohort: Cohort, predicted: np.ndarray, title: str) -> N
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.suptitle(title, x=0.01, y=0.995, ha="left", va="top", fontsize=12)
         figure.legend(handles, labels, loc="upper right", ncols=2, frameon=False, borderaxespad=0.2)
-        figure.tight_layout(rect=(0, 0, 1, 0.95))
+        figure.tight_layout(rect=(0, 0, 1, 0.98))
         figure.savefig(path, dpi=150)
         plt.close(figure)
 
@@ -106,6 +107,7 @@ def draw_loss(path: Path, history: Mapping[str, Sequence[float]], floor: float, 
             axis.axhline(
                 floor, color=DOSE, lw=1.2, ls="--", label=f"best single curve for all subjects, {floor:.3g} mg"
             )
+        axis.set_xscale("log")  # most of a fit happens in its first tenth
         axis.set_yscale("log")
         # A range of less than a decade has no decade mark, and the minor ones would be without numbers.
         axis.yaxis.set_major_formatter(matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
