@@ -62,11 +62,11 @@ def read_checkpoint(path: Path, framework: Framework, shapes: Mapping[str, tuple
         groups[group] = {name: framework.arrays.asarray(own[name]) for name in shapes}
     try:
         columns = [arrays[f"history.{name}"].tolist() for name in HISTORY]
+        rows = [dict(zip(HISTORY, (int(row[0]), *row[1:]), strict=True)) for row in zip(*columns, strict=True)]
         iteration, best = int(note["iteration"]), (int(note["best_iteration"]), float(arrays["best_loss"]))
-    except KeyError as error:
-        raise CheckpointError(f"{path}: has no {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its history or its counters are not usable ({error})") from error
     moments = framework.arrays.adam_restore(iteration, groups["mean"], groups["square"])
-    rows = [dict(zip(HISTORY, (int(row[0]), *row[1:]), strict=True)) for row in zip(*columns, strict=True)]
     return State(iteration, groups["params"], moments, *best, groups["best"]), rows
 
 
@@ -87,7 +87,7 @@ def read_weights(path: Path) -> tuple[Mlp, dict[str, np.ndarray]]:
     except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path}: the model's settings are not usable ({error})") from error
     last = params.get(f"bias_{len(model.hidden)}", np.empty(0))
-    _check_shapes(path, params, model.shapes(len(last)))
+    _check_shapes(path, params, model.shapes(last.size))
     return model, params
 
 
@@ -102,6 +102,10 @@ def _read(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
 def _check_shapes(path: Path, params: Mapping[str, np.ndarray], shapes: Mapping[str, tuple]) -> None:
-    found = {name: value.shape for name, value in params.items()}
-    if found != dict(shapes) or any(value.dtype.kind != "f" for value in params.values()):
-        raise CheckpointError(f"{path}: the parameters are {found}, the model's are {dict(shapes)}")
+    for name in sorted(params.keys() | shapes.keys()):
+        found = params[name].shape if name in params else None
+        if found != shapes.get(name) or params[name].dtype.kind != "f":
+            kind = "" if found is None else f" and type {params[name].dtype}"
+            raise CheckpointError(
+                f"{path}: parameter {name} has shape {found}{kind}; the model's is {shapes.get(name)}"
+            )

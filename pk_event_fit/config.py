@@ -107,6 +107,9 @@ class Config:
     def __post_init__(self):
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed={self.seed}: must be 0 or more")
+        size = self.training.batch_size
+        if size is not None and self.data.source == "simulated" and size > self.data.subjects:
+            raise ConfigError(f"training.batch_size={size}: the cohort has {self.data.subjects} subjects")
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,19 +87,17 @@ def load(settings: Data) -> Cohort:
     Raises:
         DataError: The file is damaged, does not hold what it should, or is not what the settings ask for.
     """
-    arrays, about = _simulated(settings) if settings.source == "simulated" else _read(settings)
-    amounts = _amounts(arrays, settings.path or DEFAULT_PATH)
+    path, arrays, about = _simulated(settings) if settings.source == "simulated" else _read(settings)
+    amounts = _amounts(arrays, path)
     subjects, rows, points, size = amounts.shape
-    where = settings.path or DEFAULT_PATH
-    design = Design(**{name: about.get("design", {}).get(name, getattr(settings, name)) for name in _names(Design)})
-    plan = design.schedule(subjects, size)
-    table = plan.intervals
+    design = _design(arrays, settings, path)
+    table = design.schedule(subjects, size).intervals
     if len(table.start) != rows:
         raise DataError(
-            f"{where}: all_solutions has {rows} intervals, and doses at {design.dose_times} h from {design.start} to "
+            f"{path}: all_solutions has {rows} intervals, and doses at {design.dose_times} h from {design.start} to "
             f"{design.end} h make {len(table.start)}; set data.dose_times"
         )
-    _check_jumps(amounts, table, where)
+    _check_jumps(amounts, table, path)
     fractions = np.linspace(0.0, 1.0, points)
     random = np.random.Generator(np.random.PCG64([settings.seed, 1]))
     noise = settings.noise_sd * random.standard_normal(amounts.shape) if settings.noise_sd else 0.0
@@ -108,8 +106,8 @@ def load(settings: Data) -> Cohort:
         initial=amounts[:, 0, 0] - table.bolus[0],
         intervals=table,
         grid=fractions,
-        times=table.start[:, :1] + fractions * table.duration[:, :1],
-        compartments=tuple(about.get("compartments", ())) or _compartment_names(size),
+        times=_times(arrays, table, fractions, path),
+        compartments=_compartments(about, size, path),
         digest=store.digest(arrays),
     )
 
@@ -138,18 +136,57 @@ def _names(kind: type) -> list[str]:
     return [entry.name for entry in fields(kind)]
 
 
-def _compartment_names(size: int) -> tuple[str, ...]:
-    return compartments.COMPARTMENTS if size == 2 else tuple(f"compartment {k + 1}" for k in range(size))
+def _compartments(about: dict, size: int, path: Path) -> tuple[str, ...]:
+    default = compartments.COMPARTMENTS if size == 2 else tuple(f"compartment {k + 1}" for k in range(size))
+    names = about.get("compartments", list(default))
+    if not isinstance(names, list) or len(names) != size or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path}: the note's compartments are {names!r}; needs {size} names")
+    return tuple(names)
 
 
-def _read(settings: Data) -> tuple[dict[str, np.ndarray], dict]:
+def _design(arrays: dict[str, np.ndarray], settings: Data, path: Path) -> Design:
+    """The doses that the file itself tells, and what the settings say of the rest; they must not contradict."""
+    told: dict[str, Any] = {}
+    for name in ("dose_times", "dose_amounts", "dose_compartments"):
+        if name in arrays:
+            array = arrays[name]
+            if array.ndim != 1 or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+                raise DataError(
+                    f"{path}: {name} has shape {list(array.shape)} and type {array.dtype}; needs numbers [S]"
+                )
+            told[name] = array.tolist()
+    if "times" in arrays:
+        times = arrays["times"]
+        if times.ndim != 2 or 0 in times.shape or times.dtype.kind != "f" or not np.isfinite(times).all():
+            raise DataError(f"{path}: times has shape {list(times.shape)} and type {times.dtype}; needs h [S, K]")
+        told |= {"start": float(times[0, 0]), "end": float(times[-1, -1])}
+    usual, asked = Design(), {name: getattr(settings, name) for name in _names(Design)}
+    for name, value in told.items():
+        if asked[name] not in (getattr(usual, name), value):
+            raise DataError(f"{path}: its {name} is {value}, and data.{name}={asked[name]}")
+    try:
+        return Design(**{**asked, **told})
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _times(arrays: dict[str, np.ndarray], table: Interval, fractions: np.ndarray, path: Path) -> np.ndarray:
+    times = table.start[:, :1] + fractions * table.duration[:, :1]
+    found = arrays.get("times", times)
+    # One grid of fractions serves all intervals; times that are written in float32 are as good.
+    if found.shape != times.shape or (abs(found - times) > 1e-6 * abs(times).max()).any():
+        raise DataError(f"{path}: times must run evenly from dose to dose, {times.shape[1]} points an interval")
+    return times
+
+
+def _read(settings: Data) -> tuple[Path, dict[str, np.ndarray], dict]:
     path = Path(settings.path or DEFAULT_PATH).expanduser()
     if not path.is_file():
         raise DataError(f"data.path={path}: there is no such file (looked from {Path.cwd()})")
-    return store.read_npz(path)
+    return path, *store.read_npz(path)
 
 
-def _simulated(settings: Data) -> tuple[dict[str, np.ndarray], dict]:
+def _simulated(settings: Data) -> tuple[Path, dict[str, np.ndarray], dict]:
     population = Population(**{name: getattr(settings, name) for name in _names(Population)})
     design = Design(**{name: getattr(settings, name) for name in _names(Design)})
     asked = {"population": asdict(population), "design": asdict(design)}
@@ -165,7 +202,7 @@ def _simulated(settings: Data) -> tuple[dict[str, np.ndarray], dict]:
     arrays, about = store.read_npz(path)
     if {name: about.get(name) for name in asked} != json.loads(json.dumps(asked)):
         raise DataError(f"{path}: was made with other settings; give another data.path, or read it with data=file")
-    return arrays, about
+    return path, arrays, about
 
 
 def write(path: Path, simulation: Simulation, asked: dict) -> None:
@@ -196,24 +233,24 @@ def write(path: Path, simulation: Simulation, asked: dict) -> None:
     )
 
 
-def _amounts(arrays: dict[str, np.ndarray], where: str) -> np.ndarray:
+def _amounts(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray:
     if "all_solutions" not in arrays:
-        raise DataError(f"{where}: has no array 'all_solutions'; it holds {', '.join(sorted(arrays)) or 'nothing'}")
+        raise DataError(f"{path}: has no array 'all_solutions'; it holds {', '.join(sorted(arrays)) or 'nothing'}")
     amounts = arrays["all_solutions"]
     if amounts.ndim != 4 or 0 in amounts.shape or amounts.shape[2] < 2:
         raise DataError(
-            f"{where}: all_solutions has shape {list(amounts.shape)}; needs [subjects, intervals, points, "
+            f"{path}: all_solutions has shape {list(amounts.shape)}; needs [subjects, intervals, points, "
             "compartments] with two points or more"
         )
     if amounts.dtype.kind != "f":
-        raise DataError(f"{where}: all_solutions has type {amounts.dtype}; needs floating-point amounts in mg")
+        raise DataError(f"{path}: all_solutions has type {amounts.dtype}; needs floating-point amounts in mg")
     if not (finite := np.isfinite(amounts)).all():
         spot = [int(k) for k in np.argwhere(~finite)[0]]
-        raise DataError(f"{where}: all_solutions{spot} is {amounts[tuple(spot)]}; every amount must be finite")
+        raise DataError(f"{path}: all_solutions{spot} is {amounts[tuple(spot)]}; every amount must be finite")
     return amounts.astype(np.float64)
 
 
-def _check_jumps(amounts: np.ndarray, table: Interval, where: str) -> None:
+def _check_jumps(amounts: np.ndarray, table: Interval, path: Path) -> None:
     """A dose table that does not fit the file would be fitted without a sign of trouble."""
     jumps = (amounts[:, 1:, 0] - amounts[:, :-1, -1]).mean(0)
     doses = table.bolus[1:].mean(1)
@@ -221,6 +258,6 @@ def _check_jumps(amounts: np.ndarray, table: Interval, where: str) -> None:
     if off.any():
         k, compartment = (int(n) for n in np.argwhere(off)[0])
         raise DataError(
-            f"{where}: interval {k + 1} starts {jumps[k, compartment]:.4g} mg above the end of the one before in "
+            f"{path}: interval {k + 1} starts {jumps[k, compartment]:.4g} mg above the end of the one before in "
             f"compartment {compartment + 1}, and the doses say {doses[k, compartment]:.4g} mg; set data.dose_amounts"
         )

@@ -68,7 +68,7 @@ def schedule(histories: Sequence[Sequence[Dose]], *, start: float, end: float, c
         starts[: len(times), subject] = times
         ends[: len(times) - 1, subject] = times[1:]
         bolus[: len(times), subject] = amounts
-    ignored = np.array([sum(dose.time > end for dose in doses) for doses in histories])
+    ignored = np.array([sum(dose.time > end and not _same(dose.time, end) for dose in doses) for doses in histories])
     return Schedule(Interval(np.arange(rows), starts, ends - starts, bolus), ignored)
 
 
@@ -82,7 +82,7 @@ def _cut(doses, subject, start, end, compartments) -> tuple[list[float], list[np
             raise ScheduleError(f"{where}amount {dose.amount} mg: must not be negative")
         if not 1 <= dose.compartment <= compartments or dose.compartment != int(dose.compartment):
             raise ScheduleError(f"{where}compartment {dose.compartment}: choose 1 to {compartments}")
-        if dose.time < start:
+        if dose.time < start and not _same(dose.time, start):
             raise ScheduleError(f"{where}time {dose.time} h: before the start at {start} h, where the state is given")
     times, amounts = [float(start)], [np.zeros(compartments)]
     for dose in sorted(doses, key=lambda dose: dose.time):
@@ -90,7 +90,7 @@ def _cut(doses, subject, start, end, compartments) -> tuple[list[float], list[np
         if dose.time > end and not _same(dose.time, end):
             continue
         if not _same(dose.time, times[-1]):
-            times.append(float(min(dose.time, end)))
+            times.append(float(end if _same(dose.time, end) else dose.time))
             amounts.append(np.zeros(compartments))
         amounts[-1][int(dose.compartment) - 1] += dose.amount
     return times, amounts

@@ -33,13 +33,13 @@ class SolverFailure(PKEventError):
     Attributes:
         framework: Name of the solver library's framework.
         reason: What went wrong, in words.
-        subject: Row of the batch, or None where the library solves the batch as one.
+        subject: Row of the batch; of the worst error, where the library solves the batch as one.
         interval: Number of the interval between two doses, from 0.
         t: Last time known to be reached, h.
         steps: Steps tried in the interval.
     """
 
-    def __init__(self, framework: str, reason: str, *, subject: int | None, interval: int, t: float, steps: int):
+    def __init__(self, framework: str, reason: str, *, subject: int, interval: int, t: float, steps: int):
         self.framework, self.reason, self.subject = framework, reason, subject
         self.interval, self.t, self.steps = interval, t, steps
         super().__init__(

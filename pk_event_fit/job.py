@@ -141,11 +141,11 @@ def prepare(config: Config, folder: Path) -> Parts:
     framework = framework_class.create(
         config.solver, precision=config.accelerator.precision, device=config.accelerator.device
     )
+    if config.resume is None and (folder / "config.yaml").exists():
+        raise ConfigError(f"{folder}: already holds a run; name another folder, or go on with resume={folder}")
     cohort = data.load(config.data)
     data.batches(len(cohort.amounts), config.training.batch_size, config.seed)
     if config.resume is None:
-        if (folder / "config.yaml").exists():
-            raise ConfigError(f"{folder}: already holds a run; name another folder, or go on with resume={folder}")
         state = training.start(framework, config.model.initial_params(cohort.amounts.shape[-1], config.seed))
         return Parts(framework, cohort, state, [], import_s, baseline)
     shapes = config.model.shapes(cohort.amounts.shape[-1])

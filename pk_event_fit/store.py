@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,11 @@ import numpy as np
 
 from .errors import DataError
 
+# What zipfile, zlib and NumPy's header parser raise on damaged files.
+DAMAGE = (
+    OSError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, ValueError, TypeError, OverflowError, EOFError,
+    MemoryError, NotImplementedError, RuntimeError, SyntaxError,
+)  # fmt: skip
 LIMIT = 8 * 2**30  # bytes of one array; a header may promise anything
 
 
@@ -54,27 +62,31 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of names, types, shapes and values, in the order of the names."""
+def digest(arrays: Mapping[str, np.ndarray], note: Mapping[str, Any] | None = None) -> str:
+    """SHA-256 of names, types, shapes and values, in the order of the names, and of a note."""
     total = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         total.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
         total.update(array.tobytes())
+    if note:
+        total.update(json.dumps(note, sort_keys=True).encode())
     return total.hexdigest()
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any] | None = None) -> str:
-    """Write named arrays, with their digest and a JSON note under `about`; the same content gives the same bytes.
+    """Write named arrays, and a JSON note under `about` with the digest of all; the same content gives the same bytes.
 
     Returns:
-        The digest of the arrays.
+        The digest.
     """
-    from io import BytesIO
-
-    note = {"digest": digest(arrays), **(about or {})}
-    stream = BytesIO()
-    np.savez(stream, allow_pickle=False, **arrays, about=np.array(json.dumps(note, sort_keys=True)))
+    note = {**(about or {}), "digest": digest(arrays, about)}
+    stream = io.BytesIO()
+    # As `np.savez` does, whose `allow_pickle` is an array's name to NumPy before 2.2.
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, array in {**arrays, "about": np.array(json.dumps(note, sort_keys=True))}.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
     write_bytes(path, stream.getvalue())
     return note["digest"]
 
@@ -97,11 +109,12 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             for entry in entries:
                 with archive.open(entry) as stream:
                     arrays[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(stream, allow_pickle=False)
-    except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: not a readable npz file ({error})") from error
     about = _read_note(arrays.pop("about", None), path)
-    if "digest" in about and about["digest"] != digest(arrays):
-        raise DataError(f"{path}: the digest does not fit the arrays; the file was changed after it was written")
+    note = {key: value for key, value in about.items() if key != "digest"}
+    if "digest" in about and about["digest"] != digest(arrays, note):
+        raise DataError(f"{path}: the digest does not fit the content; the file was changed after it was written")
     return arrays, about
 
 

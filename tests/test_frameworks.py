@@ -264,14 +264,15 @@ def broken(xp, params, t, y, covariates):
 def test_a_field_that_blows_up_raises(name, field, gradient):
     """After the second dose, in less than 30 s, with the interval, and the time as far as the library tells it."""
     framework = create(name, gradient=gradient, rtol=1e-6, max_steps=4096)
-    table = Interval(np.arange(3), np.array([[0.0], [1.0], [2.0]]), np.ones((3, 1)), np.zeros((3, 1, 2)))
-    table.bolus[1] = 100.0
+    start = np.array([[0.0], [1.0], [2.0]]) + np.zeros((3, 2))
+    table = Interval(np.arange(3), start, np.ones((3, 2)), np.zeros((3, 2, 2)))
+    table.bolus[1, 1] = 100.0
     began = time.monotonic()
     with pytest.raises(SolverFailure) as caught:
-        solve(framework, np.zeros((1, 2)), table, field=field)
+        solve(framework, np.zeros((2, 2)), table, field=field)
     assert time.monotonic() - began < 30
     assert caught.value.framework == name
-    assert caught.value.interval == 1
+    assert (caught.value.interval, caught.value.subject) == (1, 1)
     assert 1.0 <= caught.value.t <= 1.02
     assert caught.value.steps > 0 or field is broken
 

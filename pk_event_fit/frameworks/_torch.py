@@ -1,8 +1,9 @@
-"""What the torch frameworks share: norms that do not dilute one subject's error by the others, and failures."""
+"""What the torch frameworks share: what is differentiated, and a watch over solves of the whole batch as one ODE."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import torch
 
@@ -25,18 +26,8 @@ def differentiated(params: dict, interval: Interval) -> list[torch.Tensor]:
     return [tensor for tensor in tensors if tensor.requires_grad]
 
 
-@torch.no_grad()
-def worst_subject(error: torch.Tensor) -> torch.Tensor:
-    """Root mean square over compartments, of the worst subject: `[B, D]` to `[]`.
-
-    The libraries take the mean over the batch as well, so that a subject's error is diluted by its neighbours: 7.5e-6
-    alone becomes 7.9e-4 beside 4,095 idle ones. Without gradient, because that of sqrt(0) is not a number.
-    """
-    return error.square().mean(-1).amax().sqrt()
-
-
 class Watch:
-    """Counts the steps of one joint solve and stops it when it fails, which the libraries do not or by `assert`.
+    """Measures, counts and limits one joint solve: the libraries mix subjects' errors, and fail by `assert` or never.
 
     Args:
         name: The framework's.
@@ -47,8 +38,29 @@ class Watch:
     def __init__(self, name: str, interval: Interval, limit: int):
         self.name, self.interval, self.limit = name, interval, limit
         self.tried = self.accepted = 0
+        self._squares: deque[torch.Tensor] = deque(maxlen=8)
 
-    def step(self, s, dt) -> None:
+    @torch.no_grad()
+    def norm(self, error: torch.Tensor) -> torch.Tensor:
+        """Root mean square over compartments, of the worst subject: `[B, D]`, or several of these stacked, to `[]`.
+
+        The libraries take the mean over the batch as well, so that a subject's error is diluted by its neighbours:
+        7.5e-6 alone becomes 7.9e-4 beside 4,095 idle ones. Without gradient, because that of sqrt(0) is not a number.
+        """
+        squares = error.square().mean(-1)
+        self._squares.append(squares)
+        return squares.amax().sqrt()
+
+    @property
+    def worst(self) -> int:
+        """The subject whose error is the largest, or was the first that was no number."""
+        if not self._squares:
+            return 0
+        # One subject that is no number makes the common step none, and so all subjects at the next norm.
+        first = next((squares for squares in self._squares if not squares.isfinite().all()), self._squares[-1])
+        return int(first.nan_to_num(nan=math.inf).argmax()) % len(self.interval.duration)
+
+    def step(self, s: torch.Tensor, dt: torch.Tensor) -> None:
         """Called before each try at own time `s` with the step `dt`.
 
         Raises:
@@ -62,8 +74,8 @@ class Watch:
             self.fail("the step size fell to nothing or the state is not finite", s)
         self.tried += 1
 
-    def fail(self, reason: str, s) -> None:
-        """Raise the failure at own time `s`."""
-        t = float((self.interval.start + torch.as_tensor(s).detach().reshape(-1)[0] * self.interval.duration).max())
-        number = int(self.interval.number)
-        raise SolverFailure(self.name, reason, subject=None, interval=number, t=t, steps=self.tried)
+    def fail(self, reason: str, s: torch.Tensor) -> None:
+        """Raise the failure at own time `s`, of the subject whose error was the largest."""
+        subject, number = self.worst, int(self.interval.number)
+        t = float(self.interval.start[subject] + float(s.detach()) * self.interval.duration[subject])
+        raise SolverFailure(self.name, reason, subject=subject, interval=number, t=t, steps=self.tried)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torchdiffeq
 
-from ._torch import TorchFramework, Watch, differentiated, worst_subject
+from ._torch import TorchFramework, Watch, differentiated
 from .base import Report
 
 
@@ -46,7 +46,7 @@ class Torchdiffeq(TorchFramework):
             "rtol": solver.rtol,
             "atol": solver.atol,
             "method": solver.method,
-            "options": {"norm": worst_subject},
+            "options": {"norm": watch.norm},
         }
         if solver.gradient == "direct":
             states = torchdiffeq.odeint(field, y0, times, **settings)
@@ -56,17 +56,17 @@ class Torchdiffeq(TorchFramework):
                 y0,
                 times,
                 adjoint_params=differentiated(params, interval),
-                adjoint_options={"norm": _adjoint_seminorm},
+                adjoint_options={"norm": lambda state: _seminorm(backward, state)},
                 **settings,
             )
         counts = (watch.accepted, watch.tried - watch.accepted, field.calls)
         return states, Report(*(torch.tensor([count]) for count in counts))
 
 
-def _adjoint_seminorm(state):
+def _seminorm(watch, state):
     """Worst subject of the state and of its adjoint; the weights' quadratures are left out (Kidger et al. 2021)."""
     _, y, adjoint, *_ = state
-    return torch.maximum(worst_subject(y), worst_subject(adjoint))
+    return watch.norm(torch.cat([y, adjoint]))
 
 
 FRAMEWORK = Torchdiffeq

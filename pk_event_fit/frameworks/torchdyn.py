@@ -7,7 +7,7 @@ from torchdyn.numerics.odeint import odeint
 from torchdyn.numerics.sensitivity import _gather_odefunc_adjoint
 from torchdyn.numerics.solvers.ode import DormandPrince45, Tsitouras45
 
-from ._torch import TorchFramework, Watch, differentiated, worst_subject
+from ._torch import TorchFramework, Watch, differentiated
 from .base import Interval, Report
 
 METHODS = {"dopri5": DormandPrince45, "tsit5": Tsitouras45}
@@ -28,16 +28,20 @@ def watched(method: type, watch: Watch, rtol: float, atol: float, shape: tuple[i
         states: How many such states lead the vector that is solved: 1, or state and adjoint.
     """
 
+    def rows(vector):
+        return vector.detach().reshape(-1)[: states * shape[0] * shape[1]].reshape(-1, shape[1])
+
     class Watched(method):
         def step(self, f, x, t, dt, k1=None, args=None):
+            if watch.tried == 0:
+                watch.norm(rows(k1))  # so that the watch knows whose derivative is no number from the start
             watch.step(t, dt)
             # Its step size is float32 from the second step on, and would round the method's coefficients with it: at
             # rtol 1e-9 that makes the error 30 times larger.
             derivative, x_new, error, stages = super().step(f, x, t, dt.to(x.dtype), k1=k1, args=args)
             with torch.no_grad():
                 scale = atol + rtol * torch.maximum(x.abs(), x_new.abs())
-                ratio = (error / scale).reshape(-1)[: states * shape[0] * shape[1]].reshape(-1, shape[1])
-                worst = worst_subject(ratio)
+                worst = watch.norm(rows(error / scale))
                 watch.accepted += int(worst <= 1)
             return derivative, x_new, scale * worst, stages
 

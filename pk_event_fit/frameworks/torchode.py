@@ -9,7 +9,7 @@ from torchode import AutoDiffAdjoint, InitialValueProblem, IntegralController, J
 from torchode.single_step_methods import Dopri5, Tsit5
 
 from ..errors import SolverFailure
-from ._torch import TorchFramework, differentiated, worst_subject
+from ._torch import TorchFramework, Watch, differentiated
 from .base import Report
 
 METHODS = {"dopri5": Dopri5, "tsit5": Tsit5}
@@ -53,40 +53,14 @@ class Torchode(TorchFramework):
     name = "torchode"
     methods = tuple(METHODS)
 
-    def _loop(self, method, interval, what, norm=None):
-        settings = {} if norm is None else {"norm": norm}
-        controller = IntegralController(self.solver.atol, self.solver.rtol, term=method.term, **settings)
-        return _Checked(
-            method,
-            controller,
-            fail=lambda solution: self._fail(solution, what, interval),
-            max_steps=self.solver.max_steps,
-            # True, the default, makes gradients NaN as soon as one subject is padded.
-            backprop_through_step_size_control=False,
-        )
-
     def solve(self, rhs, y0, params, interval, grid):
-        batch, compartments = y0.shape
         term = ODETerm(_Module(rhs, params, interval))
-        method = METHODS[self.solver.method](term=term)
-        times = torch.as_tensor(grid, dtype=y0.dtype, device=y0.device).expand(batch, -1)
+        times = torch.as_tensor(grid, dtype=y0.dtype, device=y0.device).expand(len(y0), -1)
         problem = InitialValueProblem(y0, t_eval=times)
         if self.solver.gradient == "direct":
-            solution = self._loop(method, interval, "the solve").solve(problem, term)
+            solution = self._loop(term, interval).solve(problem, term)
         else:
-            adjoint = JointBacksolveAdjoint(term, method, IntegralController(self.solver.atol, self.solver.rtol))
-
-            def norm(
-                flat,
-            ):  # [1, N]: the joint state; backward its clock, state and adjoint, and the weights after these
-                size = batch * compartments
-                lead = flat[0] if flat.shape[1] == size else flat[0, 1 : 1 + 2 * size]
-                return worst_subject(lead.reshape(-1, compartments)).reshape(1)
-
-            method = METHODS[self.solver.method]()
-            adjoint.forward_loop = self._loop(method, interval, "the solve", norm)
-            adjoint.backward_loop = self._loop(method, interval, "the adjoint solve", norm)
-            solution = adjoint.solve(problem, term)
+            solution = self._joint(term, interval, *y0.shape).solve(problem, term)
         stats = solution.stats
         return solution.ys.transpose(0, 1), Report(
             accepted=stats["n_accepted"],
@@ -94,19 +68,44 @@ class Torchode(TorchFramework):
             evaluations=stats["n_f_evals"],
         )
 
-    def _fail(self, solution, what, interval):
-        subject = int((solution.status != 0).nonzero()[0, 0])
-        joint = len(solution.status) == 1
+    def _loop(self, term, interval, watch=None, norm=None):
+        settings = {} if norm is None else {"norm": norm}
+        return _Checked(
+            METHODS[self.solver.method](term=term),
+            IntegralController(self.solver.atol, self.solver.rtol, term=term, **settings),
+            fail=lambda solution: self._fail(solution, interval, watch),
+            max_steps=self.solver.max_steps,
+            # True, the default, makes gradients NaN as soon as one subject is padded.
+            backprop_through_step_size_control=False,
+        )
+
+    def _joint(self, term, interval, batch, compartments):
+        """The joint adjoint, whose two loops have no step limit of their own and a mean over the batch for a norm."""
+        watch = Watch(self.name, interval, self.solver.max_steps)
+
+        def norm(flat):  # [1, N]: the joint state; on the way back clock, state, adjoint, and then the weights
+            size = batch * compartments
+            lead = flat[0] if flat.shape[1] == size else flat[0, 1 : 1 + 2 * size]
+            return watch.norm(lead.reshape(-1, compartments)).reshape(1)
+
+        loops = [self._loop(None, interval, watch, norm) for _ in range(2)]
+        adjoint = JointBacksolveAdjoint(term, loops[0].step_method, loops[0].step_size_controller)
+        adjoint.forward_loop, adjoint.backward_loop = loops
+        return adjoint
+
+    def _fail(self, solution, interval, watch):
+        row = int((solution.status != 0).nonzero()[0, 0])
+        subject = row if watch is None else watch.worst
         # Report points that were filled: the last of them is the last own time known to be reached.
-        filled = int(solution.stats["n_initialized"][subject])
-        s = float(solution.ts[subject, max(filled - 1, 0)])
+        filled = int(solution.stats["n_initialized"][row])
+        s = float(solution.ts[row, max(filled - 1, 0)])
         raise SolverFailure(
             self.name,
-            f"{what} stopped: {Status(int(solution.status[subject])).name.lower().replace('_', ' ')}",
-            subject=None if joint else subject,
+            f"the solve stopped: {Status(int(solution.status[row])).name.lower().replace('_', ' ')}",
+            subject=subject,
             interval=int(interval.number),
             t=float(interval.start[subject]) + s * float(interval.duration[subject]),
-            steps=int(solution.stats["n_steps"][subject]),
+            steps=int(solution.stats["n_steps"][row]),
         )
 
 

@@ -18,6 +18,7 @@ COLUMNS = (
     "job", "framework", "seed", "status", "rmse", "rmse_floor", "skill", "compile_s", "step_ms", "training_s",
     "rss_baseline_mb", "rss_peak_mb", "accepted", "rejected", "evaluations", "error",
 )  # fmt: skip
+NUMBERS = COLUMNS[4:-1]
 MEANS = ("rmse", "skill", "compile_s", "step_ms", "training_s", "rss_peak_mb")
 UNITS = {
     "rmse": "mg", "rmse_floor": "mg", "compile_s": "s", "step_ms": "ms", "training_s": "s", "rss_baseline_mb": "MB",
@@ -29,13 +30,24 @@ def row(folder: Path) -> dict[str, Any]:
     """One job's row, from its `result.json`; a damaged or missing file is a failed row that says so."""
     try:
         result = json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError) as error:
-        result = {"status": "failed", "error": {"message": f"result.json: {error}"}}
-    performance, solver = result.get("performance") or {}, result.get("solver") or {}
-    step = performance.get("step_ms") or {}
-    flat = {**result, **(result.get("accuracy") or {}), **performance, **solver, "step_ms": step.get("median")}
-    flat |= {"job": folder.name, "error": (result.get("error") or {}).get("message")}
-    return {column: flat.get(column) for column in COLUMNS}
+        performance, solver, score, error = (
+            result.get(k) or {} for k in ("performance", "solver", "accuracy", "error")
+        )
+        step = performance.get("step_ms") or {}
+        flat = {
+            **result,
+            **score,
+            **performance,
+            **solver,
+            "step_ms": step.get("median"),
+            "error": error.get("message"),
+        }
+        wrong = [name for name in NUMBERS if not isinstance(flat.get(name), int | float | None)]
+        if flat["status"] not in ("completed", "failed") or wrong:
+            raise ValueError(f"no usable {', '.join(wrong) or 'status'}")
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        flat = {"status": "failed", "error": f"result.json is missing or damaged: {type(error).__name__}: {error}"}
+    return {column: flat.get(column) for column in COLUMNS} | {"job": folder.name}
 
 
 def differing(folders: Sequence[Path]) -> dict[Path, str]:
@@ -44,7 +56,7 @@ def differing(folders: Sequence[Path]) -> dict[Path, str]:
     for folder in folders:
         try:
             settings[folder] = dict(_flat(yaml.safe_load((folder / "config.yaml").read_text())))
-        except (OSError, yaml.YAMLError):
+        except (OSError, ValueError, yaml.YAMLError):
             settings[folder] = {}
     keys = sorted({key for one in settings.values() for key in one} - {"framework.name", "seed", "resume"})
     varied = [key for key in keys if len({repr(one.get(key)) for one in settings.values() if one}) > 1]
@@ -88,7 +100,7 @@ def markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     for (framework, settings), members in groups.items():
         done = [entry for entry in members if entry["status"] == "completed"]
         cells = [_spread([entry[column] for entry in done if entry[column] is not None]) for column in MEANS]
-        lines.append([_cell(framework), settings, f"{len(done)} of {len(members)}", *cells])
+        lines.append([_cell(framework), _cell(settings), f"{len(done)} of {len(members)}", *cells])
     head = ["framework", "settings", "completed", *(_title(column) for column in MEANS)]
     if not any(line[1] for line in lines):
         head, lines = [head[0], *head[2:]], [[line[0], *line[2:]] for line in lines]
