@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
@@ -40,11 +42,16 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: A word is unknown, of the wrong type or out of range.
     """
+    for word in overrides:
+        if re.match(r"\+?framework=\[.*,", word):  # Hydra would take the last and say nothing
+            raise ConfigError(f"{word}: one run has one framework; a sweep is asked for by -m framework=a,b")
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             return typed(hydra.compose("config", list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_one_line(error)) from error
+    except ValueError as error:
+        raise ConfigError(f"{' '.join(overrides)}: {_one_line(error)}") from error
 
 
 def typed(composed: DictConfig) -> Config:
@@ -53,18 +60,34 @@ def typed(composed: DictConfig) -> Config:
     Raises:
         ConfigError: A value is of the wrong type or out of range, or asks a resolver, which could read the environment.
     """
-    for key, value in _leaves(OmegaConf.to_container(composed, resolve=False)):
-        if isinstance(value, str) and re.search(r"\$\{[^{}]*:", value):
-            raise ConfigError(f"{key}={value}: only plain references such as ${{seed}} are resolved")
+    # As plain values first: a key that `+` added to a typed node stays on it unseen.
+    plain: Any = OmegaConf.to_container(composed, resolve=False)
+    _check_shape(plain)
     try:
-        # As plain values first: a key that `+` added to a typed node stays on it unseen.
-        plain = OmegaConf.create(OmegaConf.to_container(composed, resolve=False))  # type: ignore[arg-type]
-        config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+        config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(plain)))
     except OmegaConfBaseException as error:
         raise ConfigError(_one_line(error)) from error
     if config.framework.name is not None and config.framework.name not in available():
         raise ConfigError(f"framework={config.framework.name}: choose one of {', '.join(available())}")
     return config
+
+
+def _check_shape(plain: Any) -> None:
+    """Refuse what the schema lets through, or would refuse without naming the key."""
+    if not isinstance(plain, dict):
+        raise ConfigError(f"config: is a {type(plain).__name__}; needs settings by name")
+    for part in dataclasses.fields(Config):
+        value = plain.get(part.name, {})
+        if part.default_factory is not dataclasses.MISSING and not isinstance(value, dict):
+            names = ", ".join(entry.name for entry in dataclasses.fields(part.default_factory()))  # type: ignore[arg-type]
+            raise ConfigError(f"{part.name}={value}: needs settings by name: {names}")
+    for key, value in _leaves(plain):
+        if isinstance(value, str) and "${" in re.sub(r"\$\{[\w.\[\]]+\}", "", value):
+            raise ConfigError(f"{key}={value}: only plain references such as ${{seed}} are resolved")
+        if value == "???":
+            raise ConfigError(f"{key}=???: needs a value")
+        if re.search(r"\.\d+\.\D", key):
+            raise ConfigError(f"{key}={value}: a list takes plain values, not settings by name")
 
 
 def launch(config: Config, folder: Path, *, group: str | None = None) -> int:
@@ -78,14 +101,16 @@ def launch(config: Config, folder: Path, *, group: str | None = None) -> int:
     if sys.flags.optimize:
         command.insert(1, "-" + "O" * sys.flags.optimize)
     code = subprocess.run(command, input=order, text=True).returncode
-    result = folder / "result.json"
-    if code != 0 and (group is not None or (folder / "config.yaml").exists()) and not result.exists():
-        # It was refused, or ended without a word: killed, or out of memory. In a sweep its row must say so.
+    begun, result = (folder / "config.yaml").exists(), folder / "result.json"
+    # It ended without a word, killed or out of memory; or it was refused, which in a sweep must be seen in its row. A
+    # refused job that found another's files in its folder leaves them alone.
+    if code != 0 and not result.exists() and (code != 2 if begun else group is not None):
         why = "refused; its message is above" if code == 2 else f"the process ended with code {code}"
         failed = {"status": "failed", "framework": config.framework.name, "seed": config.seed}
         store.write_json(result, {**failed, "error": {"type": "Ended", "message": why}})
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    while folder != Path.cwd() and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()  # Hydra makes the folder before anything is known to be good
+        folder = folder.parent
     return code if code in (0, 1, 2, 130) else 1
 
 
@@ -116,10 +141,14 @@ def main() -> None:
     except PKEventError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would else print paragraphs and exit by itself
     try:
         _task()
     except KeyboardInterrupt:
         _jobs.append((Path(), 130))
+    except (HydraException, OmegaConfBaseException, OSError) as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
     folders = [folder for folder, _ in _jobs if folder.is_dir() and folder != Path()]
     if _sweep and folders:
         rows = write_summary(_sweep[0], folders)
@@ -167,7 +196,7 @@ def _resume(plan: Sequence[Config], words: Sequence[str]) -> int:
         raise CheckpointError(f"resume={folder}: holds no run (needs config.yaml and checkpoint.npz)")
     try:
         stored = typed(OmegaConf.create(OmegaConf.load(folder / "config.yaml")))  # type: ignore[arg-type]
-    except (OmegaConfBaseException, ValueError) as error:
+    except (OmegaConfBaseException, ConfigError, yaml.YAMLError, ValueError, OSError) as error:
         raise CheckpointError(f"{folder / 'config.yaml'}: {_one_line(error)}") from error
     stored.resume = str(folder)
     if any(word.startswith("training.iterations=") for word in words):

@@ -161,6 +161,7 @@ def claim(folder: Path, config: Config) -> None:
     """Write `config.yaml`; of two new runs that want one folder, one is refused."""
     text = yaml.safe_dump(asdict(replace(config, resume=None)), sort_keys=False)
     if config.resume is not None:
+        (folder / "result.json").unlink(missing_ok=True)  # it would be stale from here on
         store.write_text(folder / "config.yaml", text)
         return
     folder.mkdir(parents=True, exist_ok=True)
