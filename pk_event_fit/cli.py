@@ -17,6 +17,7 @@ import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -100,7 +101,7 @@ def launch(config: Config, folder: Path, *, group: str | None = None) -> int:
     command = [sys.executable, "-m", "pk_event_fit.job"]
     if sys.flags.optimize:
         command.insert(1, "-" + "O" * sys.flags.optimize)
-    code = subprocess.run(command, input=order, text=True).returncode
+    code = _wait(subprocess.Popen(command, stdin=subprocess.PIPE, text=True), order)
     begun, result = (folder / "config.yaml").exists(), folder / "result.json"
     # It ended without a word, killed or out of memory; or it was refused, which in a sweep must be seen in its row. A
     # refused job that found another's files in its folder leaves them alone.
@@ -108,10 +109,27 @@ def launch(config: Config, folder: Path, *, group: str | None = None) -> int:
         why = "refused; its message is above" if code == 2 else f"the process ended with code {code}"
         failed = {"status": "failed", "framework": config.framework.name, "seed": config.seed}
         store.write_json(result, {**failed, "error": {"type": "Ended", "message": why}})
-    while folder != Path.cwd() and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()  # Hydra makes the folder before anything is known to be good
-        folder = folder.parent
+    # Hydra makes the folder before anything is known to be good.
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        if folder.parent == Path.cwd() / "outputs" and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
     return code if code in (0, 1, 2, 130) else 1
+
+
+def _wait(process: subprocess.Popen, order: str) -> int:
+    """Hand a job its order and wait; at an interrupt, which it gets too, until it has saved. A second one kills it."""
+    try:
+        process.communicate(order)
+        return process.returncode
+    except KeyboardInterrupt:
+        print("interrupted: saving (once more to stop at once)", file=sys.stderr, flush=True)
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            process.kill()
+            process.wait()
+        return 130
 
 
 _jobs: list[tuple[Path, int]] = []
@@ -127,7 +145,16 @@ def _task(composed: DictConfig) -> None:
         _sweep[:] = [Path(info.sweep.dir).resolve()]
         group = _sweep[0].name
         print(f"job {info.job.num}: {info.job.override_dirname or 'defaults'}", flush=True)
-    _jobs.append((folder, launch(typed(composed), folder, group=group)))
+        if info.job.num == 0 and (_sweep[0] / "summary.csv").exists():
+            raise ConfigError(f"{_sweep[0]}: already holds a sweep; name another hydra.sweep.dir")
+    try:
+        code = launch(typed(composed), folder, group=group)
+    except OSError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        code = 1
+    _jobs.append((folder, code))
+    if code == 130:
+        raise KeyboardInterrupt
 
 
 def main() -> None:
@@ -137,7 +164,7 @@ def main() -> None:
         plan = list(_planned(words))
         resumed = [config for config in plan if config.resume is not None]
         if resumed:
-            _stop(_resume(plan, words))
+            sys.exit(_resume(plan, words))
     except PKEventError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -145,21 +172,16 @@ def main() -> None:
     try:
         _task()
     except KeyboardInterrupt:
-        _jobs.append((Path(), 130))
-    except (HydraException, OmegaConfBaseException, OSError) as error:
+        pass  # its job is noted; what is there is told below
+    except (PKEventError, HydraException, OmegaConfBaseException, OSError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
-    folders = [folder for folder, _ in _jobs if folder.is_dir() and folder != Path()]
-    if _sweep and folders:
-        rows = write_summary(_sweep[0], folders)
+    codes = [code for _, code in _jobs]
+    if _sweep and _jobs:
+        rows = write_summary(_sweep[0], [folder for folder, _ in _jobs], {f for f, code in _jobs if code == 2})
         print((_sweep[0] / "summary.md").read_text())
         print(f"sweep  {sum(row['status'] == 'completed' for row in rows)} of {len(rows)} completed: {_sweep[0]}")
-    codes = [code for _, code in _jobs]
-    _stop(130 if 130 in codes else (1 if _sweep and any(codes) else max(codes, default=0)))
-
-
-def _stop(code: int) -> None:
-    sys.exit(code)
+    sys.exit(130 if 130 in codes else (1 if _sweep and any(codes) else max(codes, default=0)))
 
 
 def _planned(words: Sequence[str]) -> Iterator[Config]:
@@ -172,12 +194,17 @@ def _planned(words: Sequence[str]) -> Iterator[Config]:
         yield compose(arguments.overrides)
         return
     try:
-        overrides = OverridesParser.create().parse_overrides(arguments.overrides)
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()  # for sweeps by glob(*)
+            overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments.overrides)
+            if any(override.key_or_group == "hydra/launcher" for override in overrides):
+                raise ConfigError("hydra/launcher: this package starts each job in a process of its own, one at a time")
+            if any(override.key_or_group == "hydra/sweeper" for override in overrides):
+                return  # another sweeper makes up its jobs as it goes
+            jobs = BasicSweeper.split_arguments(overrides, max_batch_size=1)
     except HydraException as error:
         raise ConfigError(_one_line(error)) from error
-    if any(override.key_or_group == "hydra/sweeper" for override in overrides):
-        return  # another sweeper makes up its jobs as it goes
-    for (job,) in BasicSweeper.split_arguments(overrides, max_batch_size=1):
+    for (job,) in jobs:
         yield compose(job)
 
 

@@ -58,7 +58,8 @@ class Cohort(NamedTuple):
         grid: Fractions of an interval at which it was observed, `[K]`.
         times: The same as clock times, h, `[S, K]`.
         compartments: Their names, D of them.
-        digest: SHA-256 of the arrays as they were read.
+        digest: SHA-256 of what is fitted: amounts, initial state, doses, durations.
+        ignored: Doses of each subject that come after the end and change nothing.
     """
 
     amounts: np.ndarray
@@ -68,6 +69,7 @@ class Cohort(NamedTuple):
     times: np.ndarray
     compartments: tuple[str, ...]
     digest: str
+    ignored: int = 0
 
     @property
     def observed(self) -> np.ndarray:
@@ -91,7 +93,8 @@ def load(settings: Data) -> Cohort:
     amounts = _amounts(arrays, path)
     subjects, rows, points, size = amounts.shape
     design = _design(arrays, settings, path)
-    table = design.schedule(subjects, size).intervals
+    plan = design.schedule(subjects, size)
+    table = plan.intervals
     if len(table.start) != rows:
         raise DataError(
             f"{path}: all_solutions has {rows} intervals, and doses at {design.dose_times} h from {design.start} to "
@@ -101,14 +104,17 @@ def load(settings: Data) -> Cohort:
     fractions = np.linspace(0.0, 1.0, points)
     random = np.random.Generator(np.random.PCG64([settings.seed, 1]))
     noise = settings.noise_sd * random.standard_normal(amounts.shape) if settings.noise_sd else 0.0
+    initial = amounts[:, 0, 0] - table.bolus[0]
+    fitted = {"amounts": amounts + noise, "initial": initial, "bolus": table.bolus, "duration": table.duration}
     return Cohort(
         amounts=amounts + noise,
-        initial=amounts[:, 0, 0] - table.bolus[0],
+        initial=initial,
         intervals=table,
         grid=fractions,
         times=_times(arrays, table, fractions, path),
         compartments=_compartments(about, size, path),
-        digest=store.digest(arrays),
+        digest=store.digest(fitted),
+        ignored=int(plan.ignored[0]),
     )
 
 
@@ -162,8 +168,11 @@ def _design(arrays: dict[str, np.ndarray], settings: Data, path: Path) -> Design
         told |= {"start": float(times[0, 0]), "end": float(times[-1, -1])}
     usual, asked = Design(), {name: getattr(settings, name) for name in _names(Design)}
     for name, value in told.items():
-        if asked[name] not in (getattr(usual, name), value):
+        # The end is a sum of durations: a rounding error is no contradiction, and the settings' own value is as asked.
+        same = np.shape(asked[name]) == np.shape(value) and np.allclose(asked[name], value, rtol=1e-12, atol=0)
+        if not same and asked[name] != getattr(usual, name):
             raise DataError(f"{path}: its {name} is {value}, and data.{name}={asked[name]}")
+        told[name] = asked[name] if same else value
     try:
         return Design(**{**asked, **told})
     except ConfigError as error:
@@ -200,8 +209,12 @@ def _simulated(settings: Data) -> tuple[Path, dict[str, np.ndarray], dict]:
     if not path.exists():
         write(path, simulate(population, design), asked)
     arrays, about = store.read_npz(path)
-    if {name: about.get(name) for name in asked} != json.loads(json.dumps(asked)):
-        raise DataError(f"{path}: was made with other settings; give another data.path, or read it with data=file")
+    told = {name: about.get(name) for name in asked}
+    if told != json.loads(json.dumps(asked)) or about.get("schema_version") != SCHEMA_VERSION:
+        raise DataError(
+            f"{path}: was made with other settings or by another version; give another data.path, or "
+            "read it with data=file"
+        )
     return path, arrays, about
 
 
@@ -254,7 +267,10 @@ def _check_jumps(amounts: np.ndarray, table: Interval, path: Path) -> None:
     """A dose table that does not fit the file would be fitted without a sign of trouble."""
     jumps = (amounts[:, 1:, 0] - amounts[:, :-1, -1]).mean(0)
     doses = table.bolus[1:].mean(1)
-    off = abs(jumps - doses) > 0.1 * np.maximum(abs(doses), abs(doses).max(initial=0))
+    # Second differences tell noise from a curve: their variance is six times that of the noise.
+    noise = np.sqrt((np.diff(amounts, 2, axis=2) ** 2).mean() / 6) if amounts.shape[2] > 2 else 0.0
+    room = 4 * noise * np.sqrt(2 / len(amounts)) + 1e-6 * abs(amounts).max()
+    off = abs(jumps - doses) > room + 0.1 * np.maximum(abs(doses), abs(doses).max(initial=0))
     if off.any():
         k, compartment = (int(n) for n in np.argwhere(off)[0])
         raise DataError(

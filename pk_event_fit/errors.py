@@ -33,17 +33,29 @@ class SolverFailure(PKEventError):
     Attributes:
         framework: Name of the solver library's framework.
         reason: What went wrong, in words.
-        subject: Row of the batch; of the worst error, where the library solves the batch as one.
+        subject: Row of the batch; of the worst error, where the library solves the batch as one. None, like the rest,
+            where the library does not tell.
         interval: Number of the interval between two doses, from 0.
         t: Last time known to be reached, h.
         steps: Steps tried in the interval.
     """
 
-    def __init__(self, framework: str, reason: str, *, subject: int, interval: int, t: float, steps: int):
+    def __init__(
+        self,
+        framework: str,
+        reason: str,
+        *,
+        subject: int | None = None,
+        interval: int | None = None,
+        t: float | None = None,
+        steps: int | None = None,
+    ):
         self.framework, self.reason, self.subject = framework, reason, subject
         self.interval, self.t, self.steps = interval, t, steps
+        facts = {"subject": subject, "interval": interval, "t": None if t is None else f"{t:.6g} h", "steps": steps}
+        where = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
         super().__init__(
-            f"{framework}: {reason} (subject {subject}, interval {interval}, t = {t:.6g} h, {steps} steps). "
-            "Explicit methods fail on stiff fields: try a looser solver.rtol, a larger solver.max_steps, a smaller "
-            "training.learning_rate, or an implicit method such as Diffrax's Kvaerno5."
+            f"{framework}: {reason}{f' ({where})' if where else ''}. Try a larger solver.max_steps, a looser "
+            "solver.rtol or a smaller training.learning_rate; a stiff field needs an implicit method such as "
+            "Diffrax's Kvaerno5, which this package does not offer yet"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -64,52 +65,73 @@ def run(config: Config, folder: Path, *, group: str | None = None) -> dict[str, 
         ConfigError, DataError, ScheduleError, CheckpointError: The input is bad; nothing was written.
         SolverFailure, TrainingFailure: The run failed; `result.json` says so and the last checkpoint is kept.
     """
-    config = decided(config)
+    config = decided(config, group)
     set_threads(config.accelerator.threads)
-    parts = prepare(config, folder)
-    framework, cohort = parts.framework, parts.cohort
-    claim(folder, config)
-    about = provenance(config, cohort.digest)
-    store.write_json(folder / "provenance.json", about)
+    with contextlib.ExitStack() as held:
+        if config.resume is not None:
+            held.enter_context(store.locked(folder))
+        parts = prepare(config, folder)
+        if config.resume is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(store.locked(folder))
+        claim(folder, config)
+        return _fit(config, folder, parts)
+
+
+def _fit(config: Config, folder: Path, parts: Parts) -> dict[str, Any]:
+    """Fit, and record what comes of it, whatever that is."""
+    framework, cohort, name = parts.framework, parts.cohort, f"{parts.framework.name}-seed{config.seed}"
+    about = _note_provenance(config, folder, cohort.digest)
+    if cohort.ignored:
+        print(
+            f"{cohort.ignored} of the doses come after the end at {config.data.end} h: they change nothing", flush=True
+        )
+    settings = {**asdict(config), "provenance": about}
+    tracking = config.tracking
     tracker = Tracker(
-        mode=config.tracking.mode,
+        mode=tracking.mode,
         folder=folder,
-        project=config.tracking.project,
-        group=config.tracking.group or group or folder.name,
-        name=f"{framework.name}-seed{config.seed}",
-        config={**asdict(config), "provenance": about},
+        project=tracking.project,
+        group=tracking.group or folder.name,
+        name=name,
+        config=settings,
     )
     recorder = Recorder(folder, framework, config.training, parts.state, parts.rows, cohort.digest, tracker)
     result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "framework": framework.name, "seed": config.seed}
-    report = None
+    result["ignored_doses"] = cohort.ignored
     try:
         for progress in training.fit(framework, config.model, cohort, config.training, parts.state, seed=config.seed):
-            report = progress.report
             recorder.add(progress)
         peak = rss_peak_mb()
         fitted = training.finish(framework, config.model, cohort, recorder.state)
-    except (SolverFailure, TrainingFailure, KeyboardInterrupt) as error:
         recorder.close()
-        message = str(error) or f"interrupted; go on with resume={folder}"
+    except (Exception, KeyboardInterrupt) as error:
+        message = f"interrupted; go on with resume={folder}" if isinstance(error, KeyboardInterrupt) else str(error)
         result |= {"status": "failed", "error": {"type": type(error).__name__, "message": message}, "accuracy": None}
-        result |= _measured(parts, recorder, rss_peak_mb(), report)
-        store.write_json(folder / "result.json", result)
+        result |= _measured(parts, recorder, rss_peak_mb(), None)
+        with contextlib.suppress(OSError):  # the disk may be what failed; the error that led here is the one to tell
+            recorder.close()
+            store.write_json(folder / "result.json", result)
         tracker.finish(result, [], "", [])
         raise
-    recorder.close()
     score = accuracy(fitted.predicted, cohort.amounts)
     result |= {"status": "completed", "kept_iteration": fitted.iteration, "accuracy": score._asdict()}
-    result |= _measured(parts, recorder, peak, report)
-    figures = _leave(folder, config, parts, fitted, recorder.rows, score)
+    result |= _measured(parts, recorder, peak, fitted.report)
+    _leave_arrays(folder, config, parts, fitted)
     store.write_json(folder / "result.json", result)
+    figures = _leave_figures(folder, config, parts, fitted, recorder.rows, score)
     names = ("config.yaml", "history.csv", "result.json", "provenance.json", "weights.npz", "fit.png", "loss.png")
-    tracker.finish(result, figures, f"{framework.name}-seed{config.seed}", [folder / name for name in names])
+    tracker.finish(result, figures, name, [folder / name for name in names])
     _say(result, folder)
     return result
 
 
-def decided(config: Config) -> Config:
-    """The config with what it left open decided, and said: the framework and the precision."""
+def decided(config: Config, group: str | None) -> Config:
+    """The config with what it left open decided: framework and precision, which are said, group, and absolute path."""
+    if config.tracking.group is None:
+        config = replace(config, tracking=replace(config.tracking, group=group))
+    if config.data.path is not None:  # a run may be resumed from another folder
+        config = replace(config, data=replace(config.data, path=str(Path(config.data.path).expanduser().absolute())))
     if config.framework.name is None:
         others = ", ".join(name for name in frameworks.available() if name != frameworks.DEFAULT)
         print(f"no framework named: taking {frameworks.DEFAULT}; the others are {others} (framework=NAME)", flush=True)
@@ -164,14 +186,24 @@ def claim(folder: Path, config: Config) -> None:
         (folder / "result.json").unlink(missing_ok=True)  # it would be stale from here on
         store.write_text(folder / "config.yaml", text)
         return
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with open(folder / "config.yaml", "x", encoding="utf-8") as stream:
-            stream.write(text)
+        store.write_bytes(folder / "config.yaml", text.encode(), new=True)
     except FileExistsError as error:
-        raise ConfigError(
-            f"{folder}: already holds a run; name another folder, or go on with resume={folder}"
-        ) from error
+        raise ConfigError(f"{folder}: already holds a run; name another folder, or resume={folder}") from error
+
+
+def _note_provenance(config: Config, folder: Path, digest: str) -> dict[str, Any]:
+    """Write `provenance.json`; a resumed run keeps what it said `earlier`, and says what is not the same."""
+    about, path = provenance(config, digest), folder / "provenance.json"
+    if config.resume is not None and path.exists():
+        earlier = json.loads(path.read_text())
+        before = earlier.pop("earlier", [])
+        changed = [key for key in ("packages", "threads", "cpu", "git") if earlier.get(key) != about[key]]
+        if changed:
+            print(f"not as before, so the bits may differ: {', '.join(changed)} (see provenance.json)", flush=True)
+        about["earlier"] = [*before, earlier]
+    store.write_json(path, about)
+    return about
 
 
 def solver_counts(framework: Framework, report: Report) -> dict[str, Any]:
@@ -187,20 +219,25 @@ def solver_counts(framework: Framework, report: Report) -> dict[str, Any]:
 
 
 def _measured(parts: Parts, recorder: Recorder, peak: float | None, report: Report | None) -> dict[str, Any]:
-    performance = {"import_s": parts.import_s, **step_times(recorder.seconds)}
-    # A resumed run's training is all of it; the other times are of this process.
+    # Of this process, as all else here; of the whole run where this process did too little to tell.
+    own = recorder.seconds if len(recorder.seconds) > 1 else [row["step_ms"] / 1e3 for row in recorder.rows]
+    performance = {"import_s": parts.import_s, **step_times(own)}
     performance["training_s"] = sum(row["step_ms"] for row in recorder.rows) / 1e3
     performance |= {"rss_baseline_mb": parts.rss_baseline_mb, "rss_peak_mb": peak}
     counts = None if report is None else solver_counts(parts.framework, report)
     return {"iterations": recorder.state.iteration, "performance": performance, "solver": counts}
 
 
-def _leave(folder: Path, config: Config, parts: Parts, fitted, rows: Rows, score: Accuracy) -> list[Path]:
-    """Weights, predictions and figures."""
+def _leave_arrays(folder: Path, config: Config, parts: Parts, fitted: training.Fitted) -> None:
+    """Weights and predictions."""
     about = {"framework": parts.framework.name, "seed": config.seed, "iteration": fitted.iteration}
     write_weights(folder / "weights.npz", config.model, fitted.params, about)
     arrays = {"predicted": fitted.predicted, "observed": parts.cohort.amounts, "times": parts.cohort.times}
     store.write_npz(folder / "predictions.npz", arrays, {"units": {"predicted": "mg", "observed": "mg", "times": "h"}})
+
+
+def _leave_figures(folder: Path, config: Config, parts: Parts, fitted, rows: Rows, score: Accuracy) -> list[Path]:
+    """Fit and loss."""
     # Imported here: matplotlib's memory is not the fit's.
     from .report.figures import draw_fit, draw_loss
 
@@ -225,17 +262,22 @@ def _say(result: Mapping[str, Any], folder: Path) -> None:
 
 def main() -> None:
     """Run the job that standard input describes, as the command line does; exit 2 for bad input, 1 for a failure."""
-    order = json.load(sys.stdin)
+    order, code = json.load(sys.stdin), 0
     try:
         run(from_dict(order["config"]), Path(order["folder"]), group=order["group"])
     except (SolverFailure, TrainingFailure, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
-        sys.exit(1)
+        code = 1
     except PKEventError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        code = 2
     except KeyboardInterrupt:
-        sys.exit(130)
+        print(f"interrupted; go on with resume={order['folder']}", file=sys.stderr)
+        code = 130
+    if Tracker.stuck:
+        sys.stdout.flush()
+        os._exit(code)  # everything is written, and W&B's exit hook would wait for its server for ever
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
 from .config import Config
-
-PACKAGES = (
-    "pk-event-fit", "numpy", "scipy", "jax", "jaxlib", "diffrax", "equinox", "optax", "torch", "torchdiffeq",
-    "torchode", "torchdyn", "hydra-core", "omegaconf", "wandb",
-)  # fmt: skip
 
 
 def provenance(config: Config, data_digest: str) -> dict[str, Any]:
@@ -22,11 +18,11 @@ def provenance(config: Config, data_digest: str) -> dict[str, Any]:
     return {
         "git": git(Path(__file__).parent),
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": packages(),
         "system": platform.platform(),
         "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "threads": config.accelerator.threads or os.environ.get("OMP_NUM_THREADS"),
+        "cores": _cores(),
+        "threads": int(config.accelerator.threads or os.environ.get("OMP_NUM_THREADS") or _cores()),
         "device": config.accelerator.device,
         "precision": config.accelerator.precision,
         "data_digest": data_digest,
@@ -50,11 +46,21 @@ def git(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+def packages() -> dict[str, str]:
+    """Versions of this package and of all that runs ask for, extras included, as far as they are installed."""
+    asked = [line for line in requires("pk-event-fit") or [] if "'test'" not in line]
+    names = {re.split(r"[^\w-]", line)[0] for line in asked}
+    found = {}
+    for name in sorted(names | {"pk-event-fit", "jaxlib"}):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -10,26 +11,32 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .errors import DataError
+from .errors import ConfigError, DataError
 
 # What zipfile, zlib and NumPy's header parser raise on damaged files.
 DAMAGE = (
     OSError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, ValueError, TypeError, OverflowError, EOFError,
     MemoryError, NotImplementedError, RuntimeError, SyntaxError,
 )  # fmt: skip
-LIMIT = 8 * 2**30  # bytes of one array; a header may promise anything
+LIMIT = 8 * 2**30  # bytes of all arrays of a file; headers may promise anything
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, new: bool = False) -> None:
     """Replace a file by a complete new one; after a crash there is the old one or the new one.
 
+    Args:
+        path: The file.
+        content: What it is to hold.
+        new: Whether there must be no such file yet; of two that try at once, one is refused.
+
     Raises:
+        FileExistsError: There is one, and `new` was asked.
         OSError: The disk is full or read-only; the old file is untouched and no partial file is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,10 +47,37 @@ def write_bytes(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(name, 0o644 & ~_umask())
-        os.replace(name, path)
+        if new:
+            os.link(name, path)
+            os.unlink(name)
+        else:
+            os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that no second process writes there; let go when the block or the process ends.
+
+    Raises:
+        ConfigError: Another process holds it.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows has no such lock; exclusive creation still refuses a second new run
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"{folder}: another process is running there") from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:
@@ -103,8 +137,8 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
-            for entry in entries:
-                _check_header(archive, entry, path)
+            if sum(_check_header(archive, entry, path) for entry in entries) > LIMIT:
+                raise DataError(f"{path}: its arrays take more than the limit of {LIMIT} bytes")
             arrays = {}
             for entry in entries:
                 with archive.open(entry) as stream:
@@ -118,7 +152,7 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, about
 
 
-def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
+def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> int:
     with archive.open(entry) as stream:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -130,8 +164,7 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) 
             raise DataError(
                 f"{path}: array {entry.filename!r} promises {size} bytes and holds {entry.file_size - stream.tell()}"
             )
-        if size > LIMIT:
-            raise DataError(f"{path}: array {entry.filename!r} has {size} bytes, more than the limit of {LIMIT}")
+        return size
 
 
 def _read_note(note: np.ndarray | None, path: Path) -> dict[str, Any]:

@@ -8,13 +8,16 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 PATIENCE = 30.0  # seconds that a server may keep a finished run waiting
 
 
 class Tracker:
     """One W&B run, which can fail in any way without failing the fit.
+
+    Attributes:
+        stuck: Whether W&B was left unanswered, by any tracker; its exit hook would then wait for ever.
 
     Args:
         mode: `offline`, `online` or `disabled`.
@@ -24,6 +27,8 @@ class Tracker:
         name: Name of the run there.
         config: Settings to show beside it.
     """
+
+    stuck: ClassVar[bool] = False
 
     def __init__(self, *, mode: str, folder: Path, project: str, group: str, name: str, config: Mapping[str, Any]):
         self._settings: dict[str, Any] = {
@@ -40,7 +45,7 @@ class Tracker:
         if mode != "disabled":
             self._starter.start()
             if mode == "offline":
-                self._starter.join()  # 0.4 s; an online start can take 90 s without network and goes on beside the fit
+                self._starter.join(PATIENCE)  # 0.4 s; an online one can take 90 s, and goes on beside the fit
 
     def log(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Note rows of history, each with its `iteration`; called between iterations, outside of what is timed."""
@@ -59,7 +64,8 @@ class Tracker:
             closer.start()
             closer.join(PATIENCE)
         if self._starter.is_alive() or closer.is_alive():
-            self._say(f"no answer within {PATIENCE:.0f} s; the run's own files are complete")
+            Tracker.stuck = True
+            self._say(f"no answer within {PATIENCE:.0f} s; upload later: wandb sync {self._folder}/wandb/*run-*")
 
     def _start(self) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
@@ -95,7 +101,7 @@ class Tracker:
             for path in present:
                 item.add_file(str(path))
             self._run.log_artifact(item)
-        self._run.finish()
+        self._run.finish(exit_code=0 if result.get("status") == "completed" else 1)
 
     def _guard(self, action, *arguments) -> None:
         try:

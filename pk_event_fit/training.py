@@ -151,9 +151,12 @@ def fit(
     for iteration in range(state.iteration + 1, settings.iterations + 1):
         batch: Any = whole or _batch(arrays, cohort, select(iteration))
         began = time.perf_counter()
-        value, norm, gradient, report = step(state.params, *batch)
-        loss, gradient_norm = float(value), float(norm)
-        framework.check(report, batch[1])
+        try:
+            value, norm, gradient, report = framework.guard(step, state.params, *batch)
+            loss, gradient_norm = float(value), float(norm)
+            framework.check(report, batch[1])
+        except SolverFailure as failure:
+            raise _of_cohort(failure, select(iteration)) from failure
         if not np.isfinite(loss) or not np.isfinite(gradient_norm):
             raise TrainingFailure(f"iteration {iteration}: loss {loss}, gradient norm {gradient_norm}; no step taken")
         params, moments = update(state.params, gradient, state.moments, settings.learning_rate)
@@ -174,11 +177,13 @@ class Fitted(NamedTuple):
         iteration: Optimiser steps that led to them.
         params: In NumPy.
         predicted: What they predict of the cohort, mg, `[B, S, K, D]`.
+        report: What the solver said of that, in the framework's arrays.
     """
 
     iteration: int
     params: dict[str, np.ndarray]
     predicted: np.ndarray
+    report: Report
 
 
 def finish(framework: Framework, field: Callable, cohort: Cohort, state: State) -> Fitted:
@@ -187,6 +192,7 @@ def finish(framework: Framework, field: Callable, cohort: Cohort, state: State) 
     Raises:
         SolverFailure: Neither can be solved.
     """
+    failure = None
     arrays = framework.arrays
     solve = arrays.compile(
         lambda params, initial, table: predict(framework, field, params, initial, table, cohort.grid)
@@ -198,16 +204,30 @@ def finish(framework: Framework, field: Callable, cohort: Cohort, state: State) 
     fits: list[tuple[float, Fitted]] = []
     for iteration, params in candidates:
         try:
-            states, report = solve(params, initial, table)
+            states, report = framework.guard(solve, params, initial, table)
             framework.check(report, table)
-        except SolverFailure:
-            if iteration == state.iteration and fits:
-                continue
-            raise
+        except SolverFailure as caught:
+            failure = caught
+            continue
         predicted = arrays.to_numpy(states).transpose(2, 0, 1, 3)
         error = float(((predicted - cohort.amounts) ** 2).mean())
-        fits.append((error, Fitted(iteration, {name: arrays.to_numpy(p) for name, p in params.items()}, predicted)))
+        weights = {name: arrays.to_numpy(value) for name, value in params.items()}
+        fits.append((error, Fitted(iteration, weights, predicted, report)))
+    if not fits and failure is not None:
+        raise failure
     return min(fits, key=lambda fit: fit[0])[1]
+
+
+def _of_cohort(failure: SolverFailure, subjects: np.ndarray) -> SolverFailure:
+    """The same failure, with its subject counted in the cohort instead of in the batch."""
+    return SolverFailure(
+        failure.framework,
+        failure.reason,
+        subject=None if failure.subject is None else int(subjects[failure.subject]),
+        interval=failure.interval,
+        t=failure.t,
+        steps=failure.steps,
+    )
 
 
 def _batch(arrays, cohort: Cohort, subjects: np.ndarray | None) -> tuple[Array, Any, Array]:

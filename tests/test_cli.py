@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -355,3 +356,50 @@ def test_a_key_in_the_environment_is_in_no_file_of_the_run(followed):
     done, folder = followed
     assert [name for name, content in tree(folder).items() if content and KEY.encode() in content] == []
     assert KEY not in done.stdout
+
+
+def test_an_interrupted_run_saves_says_how_to_go_on_and_goes_on(tmp_path):
+    words = (
+        "framework=torchode",
+        *SMALL[:3],
+        "training.iterations=100000",
+        "training.checkpoint_every=1",
+        "tracking=disabled",
+    )
+    own = [sys.executable, "-m", "pk_event_fit", *words, "hydra.run.dir=run"]
+    process = subprocess.Popen(
+        own, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if line.startswith("iteration"):
+            break
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the command and to its job
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "resume=" in errors
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["status"], result["error"]["type"]) == ("failed", "KeyboardInterrupt")
+    done = command(tmp_path, "resume=run", f"training.iterations={result['iterations'] + 2}", "tracking=disabled")
+    assert done.returncode == 0, done.stderr
+    assert len(table(tmp_path / "run" / "history.csv")) == result["iterations"] + 2
+
+
+def test_a_sweep_into_the_folder_of_another_is_refused(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "summary.csv").write_text("kept")
+    done = command(tmp_path, "-m", "framework=torchode", *QUIET, "hydra.sweep.dir=old")
+    assert done.returncode == 2
+    assert "already holds a sweep" in done.stderr
+    assert (tmp_path / "old" / "summary.csv").read_text() == "kept"
+
+
+def test_another_launcher_is_refused(tmp_path):
+    done = command(tmp_path, "-m", "hydra/launcher=joblib", "framework=torchode", *QUIET)
+    assert done.returncode == 2
+    assert "hydra/launcher" in done.stderr
+
+
+def test_a_sweep_may_be_asked_for_by_pattern(tmp_path):
+    done = command(tmp_path, "-m", "framework=glob(torchd*)", *QUIET, "hydra.sweep.dir=sweep")
+    assert done.returncode == 0, done.stderr
+    assert [row["framework"] for row in table(tmp_path / "sweep" / "summary.csv")] == ["torchdiffeq", "torchdyn"]

@@ -302,8 +302,27 @@ def test_noise_is_the_same_for_the_same_seed():
     np.testing.assert_array_equal(one, other)
 
 
-def test_noise_leaves_the_file_and_its_digest():
-    assert load(Data(noise_sd=3.0, **SMALL)).digest == load(Data(**SMALL)).digest
+def test_the_digest_is_of_what_is_fitted():
+    digests = {load(Data(noise_sd=sd, **SMALL)).digest for sd in (0.0, 3.0)}
+    assert len(digests) == 2
+    assert load(Data(**SMALL)).digest in digests
+
+
+def test_an_end_that_a_sum_of_durations_misses_by_rounding_is_taken():
+    """(7.2 - 1.1) + 1.1 is less than 7.2."""
+    settings = {"dose_times": [1.1], "dose_amounts": [100.0], "dose_compartments": [1], "end": 7.2}
+    assert load(Data(**settings, **SMALL)).times[-1, -1] == pytest.approx(7.2, rel=1e-15)
+
+
+def test_noise_alone_is_no_contradiction_to_the_doses(amounts):
+    noise = np.random.default_rng(0).normal(0.0, 20.0, (1, *amounts.shape[1:]))
+    save(all_solutions=amounts[:1] + noise)
+    assert from_file().amounts.shape[0] == 1
+
+
+def test_a_dose_after_the_end_is_counted():
+    settings = {"dose_times": [12.0, 240.0], "dose_amounts": [100.0] * 2, "dose_compartments": [1, 1]}
+    assert load(Data(**settings, **SMALL)).ignored == 1
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pk_event_fit import data, job, record, store
+from pk_event_fit import data, job, record, store, training
 from pk_event_fit.config import Accelerator, Config, FrameworkChoice, Tracking
 from pk_event_fit.data import Data
 from pk_event_fit.errors import CheckpointError, ConfigError, SolverFailure, TrainingFailure
@@ -124,7 +124,7 @@ def test_the_same_seed_gives_the_same_bits(whole, tmp_path):
 
 def test_a_killed_run_goes_on_to_the_same_bits(whole, tmp_path):
     config, folder = whole
-    run_until(5, MemoryError(), config, tmp_path)  # which no handler waits for: all that is left is the checkpoint of 4
+    run_until(5, SystemExit(), config, tmp_path)  # which no handler waits for: all that is left is the checkpoint of 4
     assert not (tmp_path / "result.json").exists()
     job.run(replace(config, resume=str(tmp_path)), tmp_path)
     assert_same_fit(tmp_path, folder)
@@ -497,3 +497,9 @@ def test_the_last_weights_are_kept_where_they_are_the_best(straight):
     found = [float(row[1]) for row in losses(straight)]
     assert found == sorted(found, reverse=True)
     assert json.loads((straight / "result.json").read_text())["kept_iteration"] == ITERATIONS
+
+
+def test_a_failed_subject_of_a_batch_is_counted_in_the_cohort():
+    subjects = np.array([7, 3, 9])
+    failure = training._of_cohort(SolverFailure("x", "why", subject=1, interval=2, t=3.0, steps=4), subjects)
+    assert (failure.subject, failure.interval, failure.t, failure.steps) == (3, 2, 3.0, 4)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pk_event_fit import store
-from pk_event_fit.errors import DataError
+from pk_event_fit.errors import ConfigError, DataError
 from pk_event_fit.tracking import slug
 
 ARRAYS = {
@@ -284,3 +284,14 @@ def test_a_slug_is_a_harmless_file_name(name):
 
 def test_a_slug_keeps_a_harmless_name():
     assert slug("diffrax-seed0_v1.2") == "diffrax-seed0_v1.2"
+
+
+def test_a_folder_is_held_by_one(tmp_path):
+    with store.locked(tmp_path), pytest.raises(ConfigError, match="another process"), store.locked(tmp_path):
+        pass
+
+
+def test_a_folder_is_let_go(tmp_path):
+    for _ in range(2):
+        with store.locked(tmp_path):
+            pass

@@ -161,8 +161,8 @@ class FakeRun:
     def log_artifact(self, item):
         pass
 
-    def finish(self):
-        self.finished = True
+    def finish(self, exit_code):
+        self.finished = exit_code == 0
 
 
 def fake(monkeypatch, run: FakeRun, **parts) -> None:
@@ -232,7 +232,7 @@ def test_a_server_that_never_answers_is_left(tmp_path, monkeypatch, capsys, part
         fake(monkeypatch, run, init=lambda **_: never.wait())
     else:
         fake(monkeypatch, run)
-        run.finish = never.wait
+        run.finish = lambda exit_code: never.wait()
     follow(tmp_path, "online").finish(RESULT, [], "a", [])
     assert "no answer" in capsys.readouterr().err
     never.set()

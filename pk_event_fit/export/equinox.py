@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from io import BytesIO
@@ -34,9 +36,17 @@ class VectorField(eqx.Module):
 
 
 def to_equinox(model: Mlp, params: Mapping[str, np.ndarray]) -> VectorField:
-    """The module with these parameters; float64 ones need `jax_enable_x64`."""
+    """The module with these parameters, in their precision.
+
+    Raises:
+        ConfigError: They are float64, and JAX is not told to compute in it.
+    """
     layers = []
     for k in range(len(model.hidden) + 1):
+        if jnp.asarray(params[f"weight_{k}"]).dtype != params[f"weight_{k}"].dtype:
+            raise ConfigError(
+                'the weights are float64: jax.config.update("jax_enable_x64", True) before they are taken'
+            )
         weight, bias = jnp.asarray(params[f"weight_{k}"]).T, jnp.asarray(params[f"bias_{k}"])
         linear = eqx.nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype, key=jax.random.key(0))
         layers.append(eqx.tree_at(lambda layer: (layer.weight, layer.bias), linear, (weight, bias)))
@@ -65,7 +75,10 @@ def load_eqx(path: Path) -> tuple[Mlp, VectorField]:
             if header["kind"] != KIND:
                 raise ValueError(f"kind {header['kind']!r}")
             model, dtype = Mlp(**header["model"]), np.dtype(header["dtype"])
-            blank = {name: np.zeros(shape, dtype) for name, shape in model.shapes(int(header["compartments"])).items()}
+            shapes = model.shapes(int(header["compartments"]))
+            if sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize > os.fstat(stream.fileno()).st_size:
+                raise ValueError("it promises more than it holds")
+            blank = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
             return model, eqx.tree_deserialise_leaves(stream, to_equinox(model, blank))
     except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, ConfigError) as error:
         raise CheckpointError(f"{path}: not a field that save_eqx wrote ({error})") from error

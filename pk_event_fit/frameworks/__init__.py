@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from importlib.metadata import entry_points
+import re
+from importlib.metadata import entry_points, requires
 
 from ..errors import ConfigError
 from .base import Framework
@@ -34,7 +35,14 @@ def load(name: str) -> type[Framework]:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("pk_event_fit"):
             raise
+        extra = _extra(name) or _extra(str(error.name)) or "all"
         raise ConfigError(
-            f"framework={name}: the package {error.name!r} is not installed; "
-            f"pip install 'pk-event-fit[{'torchdyn' if name == 'torchdyn' else 'torch'}]' (or [all])"
+            f"framework={name}: the package {error.name!r} is not installed; pip install 'pk-event-fit[{extra}]'"
         ) from error
+
+
+def _extra(package: str) -> str | None:
+    """The smallest extra of this package that brings another one."""
+    brings = [line for line in requires("pk-event-fit") or [] if re.match(re.escape(package) + r"\b", line)]
+    extras = [found[1] for line in brings if (found := re.search(r"extra == ['\"]([\w-]+)", line))]
+    return next((extra for extra in extras if extra != "all"), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
+import numpy as np
 import torch
 
 from ..arrays.torch import TorchArrays
@@ -32,10 +33,12 @@ class Watch:
     Args:
         name: The framework's.
         interval: The interval being solved.
-        limit: Most steps to try.
+        limit: Most steps to try, in the whole solve or, where it is cut, in each segment.
+        cuts: Own times at which an adjoint begins a new solve, increasing.
     """
 
-    def __init__(self, name: str, interval: Interval, limit: int):
+    def __init__(self, name: str, interval: Interval, limit: int, cuts: np.ndarray | None = None):
+        self._cuts, self._segment = cuts, -1
         self.name, self.interval, self.limit = name, interval, limit
         self.tried = self.accepted = 0
         self._squares: deque[torch.Tensor] = deque(maxlen=8)
@@ -66,6 +69,11 @@ class Watch:
         Raises:
             SolverFailure: The step does not move the clock or is not finite, or it is one too many.
         """
+        if (
+            self._cuts is not None
+            and (segment := int(np.searchsorted(self._cuts, abs(float(s.detach()))))) != self._segment
+        ):
+            self._segment, self.tried = segment, 0
         if self.tried >= self.limit:
             self.fail(f"solver.max_steps={self.limit} reached", s)
         # A field or state that is not finite ends here as well: its error estimate makes the next step size NaN.
@@ -77,5 +85,6 @@ class Watch:
     def fail(self, reason: str, s: torch.Tensor) -> None:
         """Raise the failure at own time `s`, of the subject whose error was the largest."""
         subject, number = self.worst, int(self.interval.number)
-        t = float(self.interval.start[subject] + float(s.detach()) * self.interval.duration[subject])
+        # TorchDyn runs its clock backward on negative times.
+        t = float(self.interval.start[subject] + abs(float(s.detach())) * self.interval.duration[subject])
         raise SolverFailure(self.name, reason, subject=subject, interval=number, t=t, steps=self.tried)

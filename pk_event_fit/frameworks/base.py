@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Solver:
     """How an interval is solved.
 
     Attributes:
-        method: `dopri5` or `tsit5`.
+        method: `dopri5`, or `tsit5` where the library has it.
         rtol: Relative tolerance, held by every subject whatever the batch.
         atol: Absolute tolerance, mg.
         max_steps: Steps that one interval may take, tried ones included.
@@ -106,7 +106,7 @@ class Framework(abc.ABC):
     """
 
     name: str
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...]
 
     def __init__(self, arrays: Arrays, solver: Solver):
         if solver.method not in self.methods:
@@ -144,6 +144,10 @@ class Framework(abc.ABC):
         Raises:
             SolverFailure: The end was not reached (or `Report.failed` says so, in libraries that cannot raise).
         """
+
+    def guard(self, function: Callable, *arguments: Any) -> Any:
+        """Call a compiled function; what the library raises of a solve in it comes out as `SolverFailure`."""
+        return function(*arguments)
 
     def check(self, report: Report, intervals: Interval) -> None:
         """Raise the first failure that a stacked report holds.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..arrays.jax import JaxArrays
+from ..errors import SolverFailure
 from .base import Framework, Report
 
 METHODS = {"dopri5": diffrax.Dopri5, "tsit5": diffrax.Tsit5}
@@ -28,7 +29,15 @@ class Diffrax(Framework):
         # The seminorm leaves the gradient's quadratures out of the error: thousands of weights would else dilute
         # the error of the state in the mean.
         tolerance = diffrax.PIDController(self.solver.rtol, self.solver.atol, norm=diffrax.adjoint_rms_seminorm)
-        return diffrax.BacksolveAdjoint(stepsize_controller=tolerance)
+        # Nobody can see the result of the solve backward: it has to raise, see `guard`.
+        return diffrax.BacksolveAdjoint(stepsize_controller=tolerance, max_steps=self.solver.max_steps, throw=True)
+
+    def guard(self, function, *arguments):
+        try:
+            return self.arrays.wait(function(*arguments))
+        except jax.errors.JaxRuntimeError as error:
+            reason = "the adjoint solve did not end: " + " ".join(str(error).split())[:200]
+            raise SolverFailure(self.name, reason) from error
 
     def solve(self, rhs, y0, params, interval, grid):
         times = jnp.asarray(grid, y0.dtype)
@@ -36,7 +45,7 @@ class Diffrax(Framework):
         healthy = jnp.isfinite(y0).all(-1)
         y0 = jnp.where(healthy[:, None], y0, 0)
         interval = interval._replace(duration=jnp.where(healthy, interval.duration, 0))
-        # The number is shared by all subjects and an integer's part in `args` has no gradient.
+        # The number is shared by all subjects: nothing to map over.
         number, interval = interval.number, interval._replace(number=None)
 
         def one(y0, interval):

@@ -39,7 +39,7 @@ class Torchdiffeq(TorchFramework):
         solver = self.solver
         watch = Watch(self.name, interval, solver.max_steps)
         # The adjoint solves backward from report point to report point: the limit holds for each of these.
-        backward = Watch(self.name, interval, solver.max_steps * len(grid))
+        backward = Watch(self.name, interval, solver.max_steps, cuts=grid)
         field = _Field(lambda s, y: rhs(s, y, params, interval), watch, backward)
         times = torch.as_tensor(grid, dtype=torch.float64, device=y0.device)
         settings = {

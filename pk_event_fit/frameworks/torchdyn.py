@@ -84,7 +84,7 @@ class TorchDyn(TorchFramework):
 
     def _adjoint(self, rhs, y0, params, interval, times, method, calls):
         solver = self.solver
-        watch = Watch(self.name, interval, solver.max_steps * len(times))
+        watch = Watch(self.name, interval, solver.max_steps, cuts=times.cpu().numpy())
         backward = watched(METHODS[solver.method], watch, solver.rtol, solver.atol, y0.shape, states=2)(y0.dtype)
         module = _Module(rhs, params, interval, calls)
         # The class is made as `torchdyn.core.ODEProblem` makes it; importing that would import pytorch_lightning.

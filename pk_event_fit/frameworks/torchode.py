@@ -74,7 +74,7 @@ class Torchode(TorchFramework):
             METHODS[self.solver.method](term=term),
             IntegralController(self.solver.atol, self.solver.rtol, term=term, **settings),
             fail=lambda solution: self._fail(solution, interval, watch),
-            max_steps=self.solver.max_steps,
+            max_steps=self.solver.max_steps + 1,  # torchode fails a subject that ends with the last step of its limit
             # True, the default, makes gradients NaN as soon as one subject is padded.
             backprop_through_step_size_control=False,
         )

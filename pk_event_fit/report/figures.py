@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from .. import store
 from ..data import Cohort
 
 matplotlib.use("Agg")
@@ -87,8 +89,7 @@ def draw_fit(path: Path, cohort: Cohort, predicted: np.ndarray, title: str) -> N
         figure.suptitle(title, x=0.01, y=0.995, ha="left", va="top", fontsize=12)
         figure.legend(handles, labels, loc="upper right", ncols=2, frameon=False, borderaxespad=0.2)
         figure.tight_layout(rect=(0, 0, 1, 0.98))
-        figure.savefig(path, dpi=150)
-        plt.close(figure)
+        _save(figure, path)
 
 
 def draw_loss(path: Path, history: Mapping[str, Sequence[float]], floor: float, title: str) -> None:
@@ -117,5 +118,11 @@ def draw_loss(path: Path, history: Mapping[str, Sequence[float]], floor: float, 
         axis.set_title(title, loc="left", fontsize=12)
         axis.legend(frameon=False)
         figure.tight_layout()
-        figure.savefig(path, dpi=150)
-        plt.close(figure)
+        _save(figure, path)
+
+
+def _save(figure, path: Path) -> None:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150)
+    plt.close(figure)
+    store.write_bytes(path, stream.getvalue())

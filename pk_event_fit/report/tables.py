@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +71,22 @@ def _flat(node: Any, prefix: str = ""):
         yield prefix[:-1], node
 
 
-def write_summary(sweep: Path, folders: Sequence[Path]) -> list[dict[str, Any]]:
+def write_summary(sweep: Path, folders: Sequence[Path], refused: Collection[Path] = ()) -> list[dict[str, Any]]:
     """Write `summary.csv` (one row a run) and `summary.md` (that, and mean and standard deviation by framework).
+
+    Args:
+        sweep: Where to write.
+        folders: Of the jobs.
+        refused: Those of them whose job never began; what lies there is another run's.
 
     Returns:
         The rows.
     """
     apart = differing(folders)
     rows = [{**row(folder), "settings": apart[folder]} for folder in folders]
+    for entry, folder in zip(rows, folders, strict=True):
+        if folder in refused:
+            entry |= dict.fromkeys(NUMBERS) | {"status": "failed", "error": "refused; its message is on the console"}
     columns = [*COLUMNS[:3], "settings", *COLUMNS[3:]] if any(apart.values()) else list(COLUMNS)
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
