@@ -11,6 +11,7 @@ class Reference(Framework):
     """Every subject's interval by `solve_ivp(method="DOP853")` at rtol 1e-13."""
 
     name = "reference"
+    methods = ("dopri5",)
 
     @classmethod
     def create(cls, solver=None, *, precision="float64", device="cpu"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torchdyn.numerics.odeint import odeint
+from torchdyn.numerics.interpolators import str_to_interp
+from torchdyn.numerics.odeint import _adaptive_odeint
 from torchdyn.numerics.sensitivity import _gather_odefunc_adjoint
 from torchdyn.numerics.solvers.ode import DormandPrince45, Tsitouras45
+from torchdyn.numerics.utils import init_step
 
 from ._torch import TorchFramework, Watch, differentiated
 from .base import Interval, Report
@@ -62,8 +64,7 @@ class TorchDyn(TorchFramework):
     def solve(self, rhs, y0, params, interval, grid):
         solver, dtype, calls = self.solver, y0.dtype, [0]
         watch = Watch(self.name, interval, solver.max_steps)
-        tolerances = {"atol": solver.atol, "rtol": solver.rtol}
-        method = watched(METHODS[solver.method], watch, shape=y0.shape, states=1, **tolerances)(dtype)
+        method = watched(METHODS[solver.method], watch, solver.rtol, solver.atol, y0.shape, states=1)(dtype)
         # TorchDyn ends a solve when its clock equals a report point. On multiples of half an epsilon the last step's
         # `T - t` is exact; elsewhere rounding can jump over the point, and the adjoint then skips it in silence.
         ulp = torch.finfo(dtype).eps / 2
@@ -74,13 +75,28 @@ class TorchDyn(TorchFramework):
             return rhs(s, y, params, interval)
 
         if solver.gradient == "direct":
-            reached, states = odeint(field, y0, times, method, interpolator=self._dense, **tolerances)
+            reached, states = self._direct(field, y0, times, method)
         else:
             reached, states = self._adjoint(rhs, y0, params, interval, times, method, calls)
         if len(reached) != len(times):
             watch.fail(f"{len(reached)} of {len(times)} report points came back", reached[-1])
         counts = (watch.accepted, watch.tried - watch.accepted, calls[0])
         return states, Report(*(torch.tensor([count]) for count in counts))
+
+    def _direct(self, field, y0, times, method):
+        """TorchDyn's `odeint`, whose first step is a number here.
+
+        There it is part of the gradient's graph, and with it the clock and every report point's interpolation.
+        """
+        solver = self.solver
+        y0, times = method.sync_device_dtype(y0, times)
+        derivative = field(times[0], y0)
+        with torch.no_grad():
+            dt = init_step(field, derivative, y0, times[0], method.order, solver.atol, solver.rtol)
+        dense = None if self._dense is None else str_to_interp(self._dense, y0.dtype)
+        if dense is not None:
+            dense.sync_device_dtype(y0, times)
+        return _adaptive_odeint(field, derivative, y0, dt, times, method, solver.atol, solver.rtol, interpolator=dense)
 
     def _adjoint(self, rhs, y0, params, interval, times, method, calls):
         solver = self.solver

@@ -85,10 +85,9 @@ def draw_fit(path: Path, cohort: Cohort, predicted: np.ndarray, title: str) -> N
                     axis.set_ylabel(f"{compartment} (mg)")
             low, high = axes[row, 0].get_ylim()
             axes[row, 0].set_ylim(min(low, 0), high + 0.08 * (high - low))
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.suptitle(title, x=0.01, y=0.995, ha="left", va="top", fontsize=12)
-        figure.legend(handles, labels, loc="upper right", ncols=2, frameon=False, borderaxespad=0.2)
-        figure.tight_layout(rect=(0, 0, 1, 0.98))
+        axes[-1, -1].legend(frameon=False)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+        figure.tight_layout()
         _save(figure, path)
 
 
