@@ -123,8 +123,8 @@ def _wait(process: subprocess.Popen, order: str) -> int:
         process.communicate(order)
         return process.returncode
     except KeyboardInterrupt:
-        print("interrupted: saving (once more to stop at once)", file=sys.stderr, flush=True)
         try:
+            print("interrupted: saving (once more to stop at once)", file=sys.stderr, flush=True)
             process.wait()
         except KeyboardInterrupt:
             process.kill()
@@ -146,13 +146,18 @@ def _task(composed: DictConfig) -> None:
         group = _sweep[0].name
         print(f"job {info.job.num}: {info.job.override_dirname or 'defaults'}", flush=True)
         if info.job.num == 0 and (_sweep[0] / "summary.csv").exists():
-            raise ConfigError(f"{_sweep[0]}: already holds a sweep; name another hydra.sweep.dir")
+            if not any(folder.iterdir()):
+                folder.rmdir()
+            print(f"error: {_sweep[0]}: already holds a sweep; name another hydra.sweep.dir", file=sys.stderr)
+            sys.exit(2)  # Hydra keeps an exception for later and runs the other jobs
+    code = 130
     try:
         code = launch(typed(composed), folder, group=group)
-    except OSError as error:
+    except (PKEventError, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         code = 1
-    _jobs.append((folder, code))
+    finally:
+        _jobs.append((folder, code))
     if code == 130:
         raise KeyboardInterrupt
 
@@ -169,10 +174,11 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would else print paragraphs and exit by itself
+    interrupted = False
     try:
         _task()
     except KeyboardInterrupt:
-        pass  # its job is noted; what is there is told below
+        interrupted = True
     except (PKEventError, HydraException, OmegaConfBaseException, OSError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
@@ -181,7 +187,7 @@ def main() -> None:
         rows = write_summary(_sweep[0], [folder for folder, _ in _jobs], {f for f, code in _jobs if code == 2})
         print((_sweep[0] / "summary.md").read_text())
         print(f"sweep  {sum(row['status'] == 'completed' for row in rows)} of {len(rows)} completed: {_sweep[0]}")
-    sys.exit(130 if 130 in codes else (1 if _sweep and any(codes) else max(codes, default=0)))
+    sys.exit(130 if interrupted else (1 if _sweep and any(codes) else max(codes, default=0)))
 
 
 def _planned(words: Sequence[str]) -> Iterator[Config]:

@@ -37,7 +37,7 @@ class SolverFailure(PKEventError):
             where the library does not tell.
         interval: Number of the interval between two doses, from 0.
         t: Last time known to be reached, h.
-        steps: Steps tried in the interval.
+        steps: Steps tried in the solve that failed.
     """
 
     def __init__(

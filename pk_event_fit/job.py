@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from . import data, frameworks, store, training
 from .checkpoint import HISTORY, Rows, read_checkpoint, write_weights
 from .config import Config, FrameworkChoice, from_dict
 from .data import Cohort
-from .errors import ConfigError, PKEventError, SolverFailure, TrainingFailure
+from .errors import CheckpointError, ConfigError, PKEventError, SolverFailure, TrainingFailure
 from .frameworks.base import Framework, Report, tolerance_floor
 from .metrics.accuracy import Accuracy, accuracy
 from .metrics.performance import rss_mb, rss_peak_mb, step_times
@@ -74,18 +75,18 @@ def run(config: Config, folder: Path, *, group: str | None = None) -> dict[str, 
         if config.resume is None:
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(store.locked(folder))
+        about = _provenance(config, folder, parts.cohort.digest)
         claim(folder, config)
-        return _fit(config, folder, parts)
+        store.write_json(folder / "provenance.json", about)
+        return _fit(config, folder, parts, about)
 
 
-def _fit(config: Config, folder: Path, parts: Parts) -> dict[str, Any]:
+def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> dict[str, Any]:
     """Fit, and record what comes of it, whatever that is."""
     framework, cohort, name = parts.framework, parts.cohort, f"{parts.framework.name}-seed{config.seed}"
-    about = _note_provenance(config, folder, cohort.digest)
     if cohort.ignored:
-        print(
-            f"{cohort.ignored} of the doses come after the end at {config.data.end} h: they change nothing", flush=True
-        )
+        end = cohort.times[-1, -1]
+        print(f"{cohort.ignored} of the doses come after the end at {end:g} h: they change nothing", flush=True)
     settings = {**asdict(config), "provenance": about}
     tracking = config.tracking
     tracker = Tracker(
@@ -119,9 +120,12 @@ def _fit(config: Config, folder: Path, parts: Parts) -> dict[str, Any]:
     result |= _measured(parts, recorder, peak, fitted.report)
     _leave_arrays(folder, config, parts, fitted)
     store.write_json(folder / "result.json", result)
-    figures = _leave_figures(folder, config, parts, fitted, recorder.rows, score)
-    names = ("config.yaml", "history.csv", "result.json", "provenance.json", "weights.npz", "fit.png", "loss.png")
-    tracker.finish(result, figures, name, [folder / name for name in names])
+    figures: list[Path] = []
+    try:
+        figures = _leave_figures(folder, config, parts, fitted, recorder.rows, score)
+    finally:
+        names = ("config.yaml", "history.csv", "result.json", "provenance.json", "weights.npz", "fit.png", "loss.png")
+        tracker.finish(result, figures, name, [folder / entry for entry in names])
     _say(result, folder)
     return result
 
@@ -192,17 +196,24 @@ def claim(folder: Path, config: Config) -> None:
         raise ConfigError(f"{folder}: already holds a run; name another folder, or resume={folder}") from error
 
 
-def _note_provenance(config: Config, folder: Path, digest: str) -> dict[str, Any]:
-    """Write `provenance.json`; a resumed run keeps what it said `earlier`, and says what is not the same."""
+def _provenance(config: Config, folder: Path, digest: str) -> dict[str, Any]:
+    """What `provenance.json` is to hold; a resumed run keeps what it said `earlier`, and says what is not the same.
+
+    Raises:
+        CheckpointError: The earlier file is damaged.
+    """
     about, path = provenance(config, digest), folder / "provenance.json"
-    if config.resume is not None and path.exists():
+    if config.resume is None or not path.exists():
+        return about
+    try:
         earlier = json.loads(path.read_text())
         before = earlier.pop("earlier", [])
         changed = [key for key in ("packages", "threads", "cpu", "git") if earlier.get(key) != about[key]]
-        if changed:
-            print(f"not as before, so the bits may differ: {', '.join(changed)} (see provenance.json)", flush=True)
         about["earlier"] = [*before, earlier]
-    store.write_json(path, about)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{path}: is damaged ({error})") from error
+    if changed:
+        print(f"not as before, so the bits may differ: {', '.join(changed)} (see provenance.json)", flush=True)
     return about
 
 
@@ -219,7 +230,8 @@ def solver_counts(framework: Framework, report: Report) -> dict[str, Any]:
 
 
 def _measured(parts: Parts, recorder: Recorder, peak: float | None, report: Report | None) -> dict[str, Any]:
-    # Of this process, as all else here; of the whole run where this process did too little to tell.
+    # Times of steps are of this process, or of the whole run where this process did too little to tell; training is
+    # always the whole run's.
     own = recorder.seconds if len(recorder.seconds) > 1 else [row["step_ms"] / 1e3 for row in recorder.rows]
     performance = {"import_s": parts.import_s, **step_times(own)}
     performance["training_s"] = sum(row["step_ms"] for row in recorder.rows) / 1e3
@@ -271,6 +283,9 @@ def main() -> None:
     except PKEventError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except Exception:
+        traceback.print_exc()
+        code = 1
     except KeyboardInterrupt:
         print(f"interrupted; go on with resume={order['folder']}", file=sys.stderr)
         code = 130

@@ -6,11 +6,12 @@ import os
 import platform
 import re
 import subprocess
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from .config import Config
+from .frameworks import asked_packages
 
 
 def provenance(config: Config, data_digest: str) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def provenance(config: Config, data_digest: str) -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": _cpu(),
         "cores": _cores(),
-        "threads": int(config.accelerator.threads or os.environ.get("OMP_NUM_THREADS") or _cores()),
+        "threads": config.accelerator.threads or _threads(),
         "device": config.accelerator.device,
         "precision": config.accelerator.precision,
         "data_digest": data_digest,
@@ -48,7 +49,7 @@ def git(folder: Path) -> dict[str, Any] | None:
 
 def packages() -> dict[str, str]:
     """Versions of this package and of all that runs ask for, extras included, as far as they are installed."""
-    asked = [line for line in requires("pk-event-fit") or [] if "'test'" not in line]
+    asked = [line for line in asked_packages() if "'test'" not in line]
     names = {re.split(r"[^\w-]", line)[0] for line in asked}
     found = {}
     for name in sorted(names | {"pk-event-fit", "jaxlib"}):
@@ -57,6 +58,11 @@ def packages() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _threads() -> int:
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # a list is one number for each level of nesting
+    return int(asked) if asked.isdecimal() else _cores()
 
 
 def _cores() -> int:

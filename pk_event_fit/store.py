@@ -48,13 +48,23 @@ def write_bytes(path: Path, content: bytes, *, new: bool = False) -> None:
             os.fsync(stream.fileno())
         os.chmod(name, 0o644 & ~_umask())
         if new:
-            os.link(name, path)
+            _link(name, path)
             os.unlink(name)
         else:
             os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _link(name: str, path: Path) -> None:
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: exclusive all the same, though not whole after a crash
+        with open(path, "xb") as stream:
+            stream.write(Path(name).read_bytes())
 
 
 @contextlib.contextmanager
@@ -73,8 +83,10 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise ConfigError(f"{folder}: another process is running there") from error
+        except OSError:
+            pass  # a file system without locks; exclusive creation still refuses a second new run
         yield
     finally:
         os.close(handle)

@@ -156,6 +156,9 @@ def fit(
             loss, gradient_norm = float(value), float(norm)
             framework.check(report, batch[1])
         except SolverFailure as failure:
+            if failure.subject is None:  # of a solve backward, which cannot tell; where the one forward fails, it can
+                forward = arrays.compile(mean_squared_error(framework, field, cohort.grid))
+                framework.check(framework.guard(forward, state.params, *batch)[1], batch[1])
             raise _of_cohort(failure, select(iteration)) from failure
         if not np.isfinite(loss) or not np.isfinite(gradient_norm):
             raise TrainingFailure(f"iteration {iteration}: loss {loss}, gradient norm {gradient_norm}; no step taken")

@@ -387,9 +387,10 @@ def test_an_interrupted_run_saves_says_how_to_go_on_and_goes_on(tmp_path):
 def test_a_sweep_into_the_folder_of_another_is_refused(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "summary.csv").write_text("kept")
-    done = command(tmp_path, "-m", "framework=torchode", *QUIET, "hydra.sweep.dir=old")
+    done = command(tmp_path, "-m", "framework=torchode", "seed=0,1", *QUIET, "hydra.sweep.dir=old")
     assert done.returncode == 2
     assert "already holds a sweep" in done.stderr
+    assert not list(tmp_path.rglob("result.json"))
     assert (tmp_path / "old" / "summary.csv").read_text() == "kept"
 
 

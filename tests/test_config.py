@@ -272,7 +272,8 @@ def test_a_plugin_is_named_among_the_choices():
 
 @pytest.mark.parametrize(("name", "extra"), [("torchdiffeq", "torch"), ("torchode", "torch"), ("torchdyn", "torchdyn")])
 def test_a_missing_library_is_told_with_the_extra_that_brings_it(monkeypatch, name, extra):
-    monkeypatch.setitem(sys.modules, name, None)
+    for module in [name, *(key for key in sys.modules if key.startswith(f"{name}."))]:
+        monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, f"pk_event_fit.frameworks.{name}", raising=False)
     message = refusal(frameworks.load, name)
     assert [part for part in (f"framework={name}", f"pk-event-fit[{extra}]") if part not in message] == []

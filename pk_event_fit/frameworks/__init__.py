@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from importlib.metadata import entry_points, requires
+from importlib.metadata import PackageNotFoundError, entry_points, requires
 
 from ..errors import ConfigError
 from .base import Framework
@@ -35,14 +35,23 @@ def load(name: str) -> type[Framework]:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("pk_event_fit"):
             raise
-        extra = _extra(name) or _extra(str(error.name)) or "all"
+        extra = _extra(name) or _extra(str(error.name))
+        what = f"'pk-event-fit[{extra}]'" if extra else error.name
         raise ConfigError(
-            f"framework={name}: the package {error.name!r} is not installed; pip install 'pk-event-fit[{extra}]'"
+            f"framework={name}: the package {error.name!r} is not installed; pip install {what}"
         ) from error
 
 
+def asked_packages() -> list[str]:
+    """What this package asks for, as its metadata tell; nothing where it runs without having been installed."""
+    try:
+        return requires("pk-event-fit") or []
+    except PackageNotFoundError:
+        return []
+
+
 def _extra(package: str) -> str | None:
-    """The smallest extra of this package that brings another one."""
-    brings = [line for line in requires("pk-event-fit") or [] if re.match(re.escape(package) + r"\b", line)]
+    """An extra of this package that brings another one, and not everything."""
+    brings = [line for line in asked_packages() if re.match(re.escape(package) + r"\b", line)]
     extras = [found[1] for line in brings if (found := re.search(r"extra == ['\"]([\w-]+)", line))]
     return next((extra for extra in extras if extra != "all"), None)

@@ -24,7 +24,8 @@ class Solver:
         method: `dopri5`, or `tsit5` where the library has it.
         rtol: Relative tolerance, held by every subject whatever the batch.
         atol: Absolute tolerance, mg.
-        max_steps: Steps that one interval may take, tried ones included.
+        max_steps: Steps that one solve may take, tried ones included: an interval's, or backward, in adjoint mode, one
+            from report point to report point.
         gradient: `direct` through the solver's own steps, or `adjoint` by the library's adjoint equation.
 
     Raises:

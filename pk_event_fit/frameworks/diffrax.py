@@ -36,6 +36,8 @@ class Diffrax(Framework):
         try:
             return self.arrays.wait(function(*arguments))
         except jax.errors.JaxRuntimeError as error:
+            if self.solver.gradient != "adjoint" or "RESOURCE_EXHAUSTED" in str(error):
+                raise  # memory, say, and no solve's failure
             reason = "the adjoint solve did not end: " + " ".join(str(error).split())[:200]
             raise SolverFailure(self.name, reason) from error
 

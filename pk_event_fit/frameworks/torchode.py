@@ -105,7 +105,7 @@ class Torchode(TorchFramework):
             subject=subject,
             interval=int(interval.number),
             t=float(interval.start[subject]) + s * float(interval.duration[subject]),
-            steps=int(solution.stats["n_steps"][row]),
+            steps=min(int(solution.stats["n_steps"][row]), self.solver.max_steps),
         )
 
 

@@ -44,7 +44,7 @@ def step_times(seconds: Sequence[float]) -> dict[str, float | dict[str, float] |
     """What the times of all iterations say.
 
     Args:
-        seconds: Of each iteration of this process, in order.
+        seconds: Of each iteration, in order.
 
     Returns:
         `compile_s`, by how much the first iteration took longer than the median of the others (tracing, compiling and
