@@ -85,9 +85,11 @@ class Recorder:
             self._bar.set_postfix_str(f"loss {progress.loss:.4g} mg^2, rmse {rmse:.4g} mg", refresh=False)
             self._bar.update()
         elif progress.iteration % max(1, total // LINES) == 0 or len(self.seconds) == 1:
-            left = (time.perf_counter() - self._began) / len(self.seconds) * (total - progress.iteration)
             line = f"iteration {progress.iteration}/{total}  loss {progress.loss:.4g} mg^2  rmse {rmse:.4g} mg"
-            print(f"{line}  {left:.0f} s left", flush=True)
+            if len(self.seconds) > 1:  # the first one compiles, and says nothing of those to come
+                pace = (time.perf_counter() - self._began - self.seconds[0]) / (len(self.seconds) - 1)
+                line += f"  {pace * (total - progress.iteration):.0f} s left"
+            print(line, flush=True)
 
 
 def _bar(total: int, done: int):
