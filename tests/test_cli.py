@@ -114,7 +114,7 @@ def test_the_history_has_a_row_an_iteration(single):
 
 def test_the_console_shows_the_losses_of_the_history(single):
     done, run, *_ = single
-    shown = re.findall(r"^iteration (\d+)/2 +loss (\S+) mg\^2 +rmse (\S+) mg ", done.stdout, re.MULTILINE)
+    shown = re.findall(r"^iteration (\d+)/2 +loss (\S+) mg\^2 +rmse (\S+) mg\b", done.stdout, re.MULTILINE)
     rows = table(run / "history.csv")
     assert shown == [(r["iteration"], f"{float(r['loss']):.4g}", f"{float(r['loss']) ** 0.5:.4g}") for r in rows]
 
