@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pk_event_fit.metrics.accuracy import accuracy
+from pk_event_fit.errors import DataError
+from pk_event_fit.metrics.accuracy import accuracy, breakdown
 from pk_event_fit.metrics.performance import rss_mb, rss_peak_mb, step_times
 
 EPS = np.finfo(np.float64).eps
@@ -69,6 +70,49 @@ def test_a_prediction_that_is_no_number_has_an_error_that_is_none():
 
 def test_accuracy_is_plain_floats():
     assert all(type(value) is float for value in accuracy(TWO, TWO))
+
+
+def test_a_breakdown_worked_out_by_hand():
+    # Four subjects, two intervals, three points, two compartments: an error of 6 mg at one of 48 places.
+    observed = np.zeros((4, 2, 3, 2))
+    predicted = observed.copy()
+    predicted[1, 1, 2, 0] = -6.0
+    parts, nothing = {"mse": 36 / 24, "rmse": (36 / 24) ** 0.5}, {"mse": 0.0, "rmse": 0.0}
+    assert breakdown(predicted, observed, ("central", "peripheral")) == {
+        "by_compartment": {"central": parts, "peripheral": nothing},
+        "by_interval": [nothing, parts],
+    }
+
+
+def test_the_parts_average_to_the_whole():
+    random = np.random.default_rng(0)
+    predicted, observed = random.lognormal(3.0, 1.0, (2, 20, 4, 7, 2))
+    whole, parts = accuracy(predicted, observed).mse, breakdown(predicted, observed, ("a", "b"))
+    for part in (list(parts["by_compartment"].values()), parts["by_interval"]):
+        # Sums of 1,120 positive terms, each sum off by less than one rounding error for each term.
+        assert np.mean([errors["mse"] for errors in part]) == pytest.approx(whole, rel=observed.size * EPS)
+
+
+def test_a_breakdown_is_plain_floats_of_float64():
+    predicted = np.full((1, 1, 1, 1), 3e19, np.float32)
+    errors = breakdown(predicted, np.zeros_like(predicted), ["a"])["by_interval"][0]
+    assert (errors["mse"], type(errors["mse"]), type(errors["rmse"])) == (float(np.float32(3e19)) ** 2, float, float)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "names", "told"),
+    [
+        (TWO[0], ["a"], "4 axes"),
+        (TWO[:1], ["a"], "shapes"),
+        (TWO[:0], ["a"], "empty"),
+        (TWO * np.nan, ["a"], "must be finite"),
+        (TWO, [], "1 different names"),
+        (TWO, ["a", "a"], "1 different names"),
+    ],
+)
+def test_a_breakdown_without_a_meaning_is_refused(predicted, names, told):
+    with pytest.raises(DataError, match=told):
+        breakdown(predicted, TWO, names)
 
 
 def test_the_first_iteration_is_told_apart_from_the_others():

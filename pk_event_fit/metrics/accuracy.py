@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from ..errors import DataError
+from .checks import alike
 
 
 class Accuracy(NamedTuple):
@@ -35,3 +39,36 @@ def accuracy(predicted: np.ndarray, observed: np.ndarray) -> Accuracy:
     centred = observed - observed[:1]
     floor = float(((centred - centred.mean(0)) ** 2).mean())
     return Accuracy(mse, mse**0.5, floor**0.5, 1 - mse / floor if floor > 0 else None)
+
+
+def breakdown(predicted: np.ndarray, observed: np.ndarray, compartments: Sequence[str]) -> dict[str, Any]:
+    """Where the error lies; both in mg, `[B, S, K, D]`.
+
+    All parts of a kind hold equally many points, so the mean of their `mse` is the `mse` of the whole.
+
+    Args:
+        predicted: Amounts, mg.
+        observed: Amounts, mg.
+        compartments: Names of the D compartments, in order.
+
+    Returns:
+        `by_compartment`, `{name: {"mse", "rmse"}}` over subjects, intervals and points; and `by_interval`,
+        `[{"mse", "rmse"}, ...]` over subjects, points and compartments; mg^2 and mg.
+
+    Raises:
+        DataError: The shapes differ, an array is empty or a number in it is not finite, or the names are not D
+            different ones.
+    """
+    predicted, observed = alike("predicted", predicted, "observed", observed, 4)
+    if len(set(compartments)) != len(compartments) or len(compartments) != observed.shape[-1]:
+        raise DataError(f"compartments {list(compartments)}: needs {observed.shape[-1]} different names")
+    squares = (predicted - observed) ** 2
+    by_compartment = (_errors(mse) for mse in squares.mean((0, 1, 2)))
+    return {
+        "by_compartment": dict(zip(compartments, by_compartment, strict=True)),
+        "by_interval": [_errors(mse) for mse in squares.mean((0, 2, 3))],
+    }
+
+
+def _errors(mse: float) -> dict[str, float]:
+    return {"mse": float(mse), "rmse": float(mse) ** 0.5}
