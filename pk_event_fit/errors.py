@@ -56,6 +56,6 @@ class SolverFailure(PKEventError):
         where = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
         super().__init__(
             f"{framework}: {reason}{f' ({where})' if where else ''}. Try a larger solver.max_steps, a looser "
-            "solver.rtol or a smaller training.learning_rate; a stiff field needs an implicit method such as "
-            "Diffrax's Kvaerno5, which this package does not offer yet"
+            "solver.rtol or a smaller training.learning_rate; a stiff field needs an implicit method: "
+            "framework=diffrax solver=kvaerno5"
         )

@@ -43,8 +43,10 @@ def predict(framework, field, params, initial, intervals, grid=(0.0, 1.0)):
             derivative = derivative + interval.rate
         return interval.duration[..., None] * derivative
 
+    prepared = framework.prepare(rhs, field)
+
     def advance(y, interval):
-        states, report = framework.solve(rhs, y + interval.bolus, params, interval, grid)
+        states, report = framework.solve(prepared, y + interval.bolus, params, interval, grid)
         return states[-1], (states[skip:], report)
 
     _, (states, report) = framework.arrays.scan(advance, initial, intervals)

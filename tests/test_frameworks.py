@@ -108,12 +108,15 @@ def test_closed_form_within_ten_tolerances(name, method):
 @pytest.mark.parametrize("gradient", ["direct", "adjoint"])
 @pytest.mark.parametrize(("name", "method"), methods())
 def test_gradient_of_the_closed_form(name, method, gradient):
-    """With regard to initial state, doses, infusion rates, durations, and kinetics.
+    """With regard to initial state, doses, infusion rates, durations, and kinetics."""
+    gradient_of_the_closed_form(create(name, method, gradient))
 
-    Nobody starts from zero here: nothing is there to err, so steps are as long as the interval, and a gradient straight
-    through the solver is that of these long steps.
+
+def gradient_of_the_closed_form(framework):
+    """Nobody starts from zero here: nothing is there to err, so steps are as long as the interval, and a gradient
+    straight through the solver is that of these long steps.
     """
-    framework, (initial, table) = create(name, method, gradient), regimen()
+    initial, table = regimen()
     initial = np.maximum(initial, 1.0)
     arrays, rows = framework.arrays, framework.arrays.table(regimen()[1])
     leaves = {"initial": initial, "bolus": table.bolus, "rate": table.rate, "duration": table.duration,
@@ -455,3 +458,130 @@ def test_the_loss_is_traced_once():
     traced = len(calls)
     list(progress)
     assert len(calls) == traced > 0
+
+
+SPAN, WIDTH, DOSED = 64.0, 2.0**-8, (12.0, 24.0, 36.0)  # h; powers of two, so that own times are exact
+JUMPS = [time / SPAN for dose in DOSED for time in (dose, dose + WIDTH)]
+
+
+def infused(xp, params, t, y, covariates):
+    """Doses of `params["dose"]` mg as narrow infusions, seen by the solver as a forcing and not as events."""
+    on = sum(((t >= dose) & (t < dose + WIDTH)) * 1.0 for dose in DOSED)
+    rate = params["dose"] / WIDTH * on
+    return FIELD(xp, {}, t, y, covariates) + xp.stack([rate, 0 * rate], -1)
+
+
+@functools.cache
+def forced():
+    """One interval over all doses, one subject at rest and one not; with the same as a table of events, solved."""
+    initial, cuts = np.array([[0.0, 0.0], [5.0, 3.0]]), np.array([0.0, *(SPAN * np.array(JUMPS)), SPAN])
+    rows = len(cuts) - 1
+    start, duration = cuts[:-1, None] + np.zeros(2), np.diff(cuts)[:, None] + np.zeros(2)
+    rate = np.zeros((rows, 2, 2))
+    rate[1::2, :, 0] = 100.0 / WIDTH
+    kinetics = np.broadcast_to(TYPICAL, (rows, 2, 4))
+    events = Interval(np.arange(rows), start, duration, np.zeros((rows, 2, 2)), rate, kinetics)
+    whole = Interval(
+        np.arange(1), np.zeros((1, 2)), np.full((1, 2), SPAN), np.zeros((1, 2, 2)), None, kinetics[:1].copy()
+    )
+    return initial, whole, np.concatenate([initial[None], exact(initial, events, (0.0, 1.0))[:, -1]])
+
+
+@pytest.mark.parametrize("name", ["diffrax", "torchdiffeq"])
+@pytest.mark.parametrize("gradient", ["direct", "adjoint"])
+def test_a_solver_told_of_the_jumps_sees_what_it_else_steps_over(name, gradient):
+    initial, table, expected = forced()
+    grid, errors = (0.0, *JUMPS, 1.0), {}
+    untold = create(name, gradient=gradient, rtol=1e-6)
+    for told in (False, True):
+        framework = untold.with_jumps(JUMPS) if told else untold
+        arrays = framework.arrays
+
+        def loss(p, y, rows, framework=framework):
+            states, _ = predict(framework, infused, p, y, rows, grid)
+            return states[0, -1].sum(), states
+
+        step = arrays.compile(arrays.value_and_grad(loss))
+        rows = arrays.table(table)
+        (_, states), found = step({"dose": arrays.asarray(100.0)}, arrays.asarray(initial), rows)
+        errors[told] = np.abs(arrays.to_numpy(states)[0] - expected).max((0, 2))
+    assert errors[True].max() <= 1e-4  # ten tolerances of 100 mg, where doses ten times as high were reached
+    assert errors[False].min() >= 50.0  # mg: steps grow past the doses of a subject at rest, and of its neighbour
+    # The kinetics are linear: what the doses leave at the end is proportional to them.
+    rest, _ = solve(untold, initial, table, grid=(1.0,))
+    left = (expected[-1] - rest[0, -1]).sum() / 100.0
+    # torchdiffeq's adjoint begins at each report point, here a jump, with a derivative from the wrong side of it.
+    np.testing.assert_allclose(float(found["dose"]), left, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["torchdyn", "torchode"])
+def test_a_solver_that_cannot_be_told_of_jumps_says_so(name):
+    with pytest.raises(ConfigError, match=f"{name}: its solver has no way"):
+        create(name).with_jumps(JUMPS)
+
+
+@pytest.mark.parametrize("time", [0.0, 1.0, -0.1, float("nan")])
+def test_a_jump_outside_the_interval_is_refused(time):
+    with pytest.raises(ConfigError, match="inside the interval"):
+        create("diffrax").with_jumps([time])
+
+
+def test_telling_of_jumps_leaves_the_framework_as_it_was():
+    told = create("diffrax").with_jumps([0.5, 0.25, 0.5])
+    assert (told.jumps, create("diffrax").jumps) == ((0.25, 0.5), ())
+
+
+def neural_step(name, gradient):
+    """Arrays, loss with a counted field, its arguments and what counts."""
+    framework = create(name, gradient=gradient, rtol=1e-6)
+    arrays = framework.arrays
+    field, count = arrays.counting(MODEL)
+
+    def loss(p, y, rows):
+        states, report = predict(framework, field, p, y, rows, GRID)
+        return (states**2).mean(), report
+
+    params = {key: arrays.asarray(value) for key, value in NEURAL.items()}
+    rows = arrays.table(cohort().intervals)
+    return arrays, loss, (params, arrays.asarray(cohort().initial), rows), count
+
+
+def test_evaluations_are_counted_for_the_whole_batch(name):
+    """A count of calls is what the library counts itself; Diffrax, which does not, evaluates six times a step."""
+    arrays, loss, arguments, count = neural_step(name, "direct")
+    _, report = arrays.wait(arrays.compile(loss)(*arguments))
+    forward = count()
+    assert count() == 0
+    if report.evaluations is not None:
+        assert forward == arrays.to_numpy(report.evaluations).max(1).sum()
+    else:
+        tried = arrays.to_numpy(report.accepted + report.rejected).max(1)
+        assert 6 * tried.sum() < forward <= 6 * tried.sum() + 3 * len(tried)
+    arrays.wait(arrays.compile(arrays.value_and_grad(loss))(*arguments))
+    # Diffrax keeps states and not stages: every step is computed once more on the way back.
+    assert count() == (2 if name == "diffrax" else 1) * forward
+
+
+def test_an_adjoint_needs_less_memory_than_the_steps(name):
+    needed = {}
+    for gradient in ("direct", "adjoint"):
+        arrays, loss, arguments, _ = neural_step(name, gradient)
+        needed[gradient], kind = arrays.backward_memory(loss, *arguments)
+        assert kind == ("XLA temporary buffers" if name == "diffrax" else "bytes saved by torch")
+    assert 0 < needed["adjoint"] < 0.5 * needed["direct"]
+
+
+def test_saved_bytes_are_those_of_distinct_tensors_that_are_no_inputs():
+    """sin(w x)^2 keeps w x and its sine, 8,000 bytes each; w and x are given, and the sine is kept twice."""
+    arrays = create("torchode").arrays
+    x = arrays.asarray(np.linspace(0, 1, 1000))
+
+    def loss(p, x):
+        sine = (p["w"] * x).sin()
+        return (sine * sine).sum(), None
+
+    assert arrays.backward_memory(loss, {"w": arrays.asarray(2.0)}, x) == (0.016, "bytes saved by torch")
+
+
+def test_a_failure_names_the_implicit_method():
+    assert "framework=diffrax solver=kvaerno5" in str(SolverFailure("diffrax", "it stopped"))

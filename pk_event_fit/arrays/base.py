@@ -37,6 +37,25 @@ class Namespace:
         return getattr(self._module, name)
 
 
+class Counted:
+    """A field that counts its calls, in libraries that call it each time that it is evaluated."""
+
+    def __init__(self, field: Callable):
+        self.field, self.calls = field, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.field, name)
+
+    def __call__(self, xp, params, t, y, covariates):
+        self.calls += 1
+        return self.field(xp, params, t, y, covariates)
+
+    def count(self) -> int:
+        """Calls since the last time that this was asked."""
+        calls, self.calls = self.calls, 0
+        return calls
+
+
 class Arrays(abc.ABC):
     """An array library at one precision on one device.
 
@@ -80,6 +99,22 @@ class Arrays(abc.ABC):
     def adam_restore(self, count: int, mean: Params, square: Params) -> Moments:
         """Adam after `count` steps, with its counter in the library's own type."""
 
+    def counting(self, field: Callable) -> tuple[Callable, Callable[[], int]]:
+        """The same field, and what tells how often it was evaluated for the whole batch since it was last asked.
+
+        Results have to be waited for first. A field within a compiled right-hand side of torch cannot be counted:
+        only its first call, which compiles it, would be.
+        """
+        counted = Counted(field)
+        return counted, counted.count
+
+    def backward_memory(self, function: Callable, *arguments: Any) -> tuple[float, str]:
+        """What the gradient of `function(params, *rest) -> (scalar, extra)` keeps or needs, MB, and what that measures.
+
+        Parameters and inputs are left out. Numbers of different kinds do not compare.
+        """
+        raise NotImplementedError("NumPy has no gradients: use a JAX or torch framework")
+
     def compile(self, function: Callable) -> Callable:
         """`function`, compiled where the library does that."""
         return function
@@ -87,6 +122,10 @@ class Arrays(abc.ABC):
     def wait(self, x: Any) -> Any:
         """`x` once every operation behind it is done, for honest timings."""
         return x
+
+    def tell(self, note: Callable, value: Array) -> None:
+        """Call `note(value)` each time that this place of a program is passed, compiled or not."""
+        note(value)
 
     def table(self, rows: Any) -> Any:
         """A NamedTuple of NumPy arrays as one of this library's arrays; `None` stays `None`."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from ..errors import ConfigError
-from .base import Arrays, Moments, Namespace
+from .base import Arrays, Counted, Moments, Namespace
 
 
 def _affine(x, w, b):
@@ -24,6 +26,24 @@ XP = Namespace(
     selu=jax.nn.selu,
     softplus=jax.nn.softplus,
 )
+
+
+class _Counted(Counted):
+    """Counts when the compiled field runs, once for all subjects that `vmap` runs together.
+
+    The number returned by the callback is part of the result, so that it is called as often as the result is
+    computed. `jax.debug.callback` would be simpler, and counts 237 where a gradient takes 158 evaluations.
+    """
+
+    def __call__(self, xp, params, t, y, covariates):
+        derivative = self.field(xp, params, t, y, covariates)
+        zero = jax.ShapeDtypeStruct((), y.dtype)
+        # By `broadcast_all` the callback sees all subjects at once, [B, D], and answers [B].
+        return derivative + jax.pure_callback(self._tick, zero, jax.lax.stop_gradient(y), vmap_method="broadcast_all")
+
+    def _tick(self, y):
+        self.calls += 1
+        return np.zeros(y.shape[:-1], y.dtype)
 
 
 class JaxArrays(Arrays):
@@ -58,11 +78,23 @@ class JaxArrays(Arrays):
     def value_and_grad(self, function):
         return jax.value_and_grad(function, has_aux=True)
 
+    def counting(self, field):
+        counted = _Counted(field)
+        return counted, counted.count
+
+    def backward_memory(self, function, *arguments):
+        compiled = jax.jit(self.value_and_grad(function)).lower(*arguments).compile()
+        analysis: Any = compiled.memory_analysis()
+        return analysis.temp_size_in_bytes / 1e6, "XLA temporary buffers"
+
     def compile(self, function):
         return jax.jit(function)
 
     def wait(self, x):
         return jax.block_until_ready(x)
+
+    def tell(self, note, value):
+        jax.debug.callback(note, value)
 
     def adam_init(self, params):
         state = optax.scale_by_adam().init(params)

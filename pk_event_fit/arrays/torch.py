@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
+
 import torch
 from torch.optim.adam import adam
+from torch.utils._pytree import tree_leaves
 
 from ..errors import ConfigError
 from .base import Arrays, Moments, Namespace, scan_in_python
@@ -24,6 +27,13 @@ XP = Namespace(
     silu=torch.nn.functional.silu,
     softplus=lambda x: torch.nn.functional.softplus(x, threshold=SOFTPLUS_THRESHOLD),
 )
+
+
+class _Saved:
+    """A tensor that a gradient keeps. It goes with the last operation that needs it."""
+
+    def __init__(self, tensor: torch.Tensor):
+        self.tensor = tensor
 
 
 class TorchArrays(Arrays):
@@ -59,6 +69,23 @@ class TorchArrays(Arrays):
             return (value.detach(), extra), dict(zip(leaves, gradient, strict=True))
 
         return wrapped
+
+    def backward_memory(self, function, *arguments):
+        params, *rest = arguments
+        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+        saved: weakref.WeakSet[_Saved] = weakref.WeakSet()
+
+        def keep(tensor):
+            saved.add(holder := _Saved(tensor))
+            return holder
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda holder: holder.tensor):
+            kept = function(leaves, *rest)
+        given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves((leaves, rest)) if torch.is_tensor(leaf)}
+        storages = [holder.tensor.untyped_storage() for holder in saved]
+        sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+        del kept  # until here, because the graph is what keeps the tensors
+        return sum(size for at, size in sizes.items() if at not in given) / 1e6, "bytes saved by torch"
 
     def wait(self, x):
         if self.device.type == "cuda":

@@ -3,22 +3,68 @@
 from __future__ import annotations
 
 import math
+import types
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from ..arrays.torch import TorchArrays
-from ..errors import SolverFailure
-from .base import Framework, Interval
+from ..errors import ConfigError, SolverFailure
+from .base import Framework, Interval, Rhs, Solver
 
 
 class TorchFramework(Framework):
-    """A framework over torch tensors."""
+    """A framework over torch tensors.
+
+    Args:
+        arrays: torch's arrays.
+        solver: Method, tolerances, limits.
+        compile: Whether to compile the right-hand side, once for each field and shape.
+
+    Raises:
+        ConfigError: As a `Framework`; or `compile` is asked for with the adjoint gradient.
+    """
+
+    def __init__(self, arrays: TorchArrays, solver: Solver, compile: bool = False):
+        super().__init__(arrays, solver)
+        if compile and solver.gradient == "adjoint":
+            # torch's compiled backward frees what an adjoint solve, which asks it again and again, would need.
+            raise ConfigError("accelerator.compile: needs solver.gradient=direct; the adjoint solve is not compiled")
+        self.compile = compile
+        self._compiled: dict[int, tuple[Callable, Rhs]] = {}
 
     @classmethod
-    def create(cls, solver, *, precision="float32", device="cpu"):
-        return cls(TorchArrays(precision, device), solver)
+    def create(cls, solver, *, precision="float32", device="cpu", compile=False):
+        return cls(TorchArrays(precision, device), solver, compile)
+
+    def prepare(self, rhs, field):
+        if not self.compile:
+            return rhs
+        if id(field) not in self._compiled:
+            # The field is kept with it, so that no other gets its id. A field need not be hashable.
+            self._compiled[id(field)] = (field, self.compiled(rhs))
+        return self._compiled[id(field)][1]
+
+    def compiled(self, rhs: Rhs) -> Rhs:
+        """`rhs` by `torch.compile`: one graph for each shape, one more without gradient."""
+        # torch keeps compiled code by code object, and 8 versions of it at most: each field gets its own.
+        own = types.FunctionType(
+            rhs.__code__.replace(), rhs.__globals__, rhs.__name__, rhs.__defaults__, rhs.__closure__
+        )
+        function = torch.compile(own, fullgraph=True, dynamic=False)
+
+        def call(s, y, params, interval):
+            if not y.requires_grad and differentiated(params, interval):
+                y = y.detach().requires_grad_()  # as in all other calls: else the first state compiles once more
+            try:
+                return function(s.reshape(()), y, params, interval)
+            except (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise ConfigError(f"accelerator.compile: torch cannot compile the right-hand side: {reason}") from error
+
+        return call
 
 
 def differentiated(params: dict, interval: Interval) -> list[torch.Tensor]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from ..arrays.base import Array, Arrays, Params
 from ..errors import ConfigError, SolverFailure
 
-METHODS = ("dopri5", "tsit5")
+METHODS = ("dopri5", "tsit5", "kvaerno5")
 GRADIENTS = ("direct", "adjoint")
 
 
@@ -21,7 +22,7 @@ class Solver:
     """How an interval is solved.
 
     Attributes:
-        method: `dopri5`, or `tsit5` where the library has it.
+        method: `dopri5`; `tsit5` or, for stiff fields, the implicit `kvaerno5`, where the library has it.
         rtol: Relative tolerance, held by every subject whatever the batch.
         atol: Absolute tolerance, mg.
         max_steps: Steps that one solve may take, tried ones included: an interval's, or backward, in adjoint mode, one
@@ -98,6 +99,10 @@ def tolerance_floor(eps: float) -> float:
 class Framework(abc.ABC):
     """One solver library behind one method.
 
+    Attributes:
+        takes_jumps: Whether the solver can be told of discontinuities.
+        jumps: Own times of those that it was told of, see `with_jumps`.
+
     Args:
         arrays: The library's arrays.
         solver: Method, tolerances, limits.
@@ -108,6 +113,8 @@ class Framework(abc.ABC):
 
     name: str
     methods: tuple[str, ...]
+    takes_jumps = False
+    jumps: tuple[float, ...] = ()
 
     def __init__(self, arrays: Arrays, solver: Solver):
         if solver.method not in self.methods:
@@ -125,8 +132,29 @@ class Framework(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def create(cls, solver: Solver, *, precision: str = "float32", device: str = "cpu") -> Framework:
-        """The framework over its own array library."""
+    def create(
+        cls, solver: Solver, *, precision: str = "float32", device: str = "cpu", compile: bool = False
+    ) -> Framework:
+        """The framework over its own array library.
+
+        Args:
+            solver: Method, tolerances, limits.
+            precision: `float32` or `float64`.
+            device: `cpu` or `gpu`.
+            compile: Whether a library that runs as it is written compiles what it can.
+
+        Raises:
+            ConfigError: The library cannot compile, or is always compiled.
+        """
+
+    def prepare(self, rhs: Rhs, field: Callable) -> Rhs:
+        """What `solve` is handed for `rhs`: where the framework compiles, one and the same for each call with `field`.
+
+        Args:
+            rhs: The right-hand side, made anew for each call.
+            field: The vector field that decides what it computes.
+        """
+        return rhs
 
     @abc.abstractmethod
     def solve(self, rhs: Rhs, y0: Array, params: Params, interval: Interval, grid: np.ndarray) -> tuple[Array, Report]:
@@ -145,6 +173,27 @@ class Framework(abc.ABC):
         Raises:
             SolverFailure: The end was not reached (or `Report.failed` says so, in libraries that cannot raise).
         """
+
+    def with_jumps(self, own_times: Sequence[float]) -> Framework:
+        """This framework, told where the field jumps: its solver steps exactly there, and starts anew behind.
+
+        Own times are those of every subject. A field that takes the clock time should jump on the same bits: where an
+        interval starts at 0 and lasts a power of two of hours, an own time times its length is exact.
+
+        Args:
+            own_times: Own times of the jumps, in (0, 1).
+
+        Raises:
+            ConfigError: The solver cannot be told, or a time is outside.
+        """
+        if not self.takes_jumps:
+            raise ConfigError(f"{self.name}: its solver has no way to be told of a discontinuity")
+        times = sorted({float(time) for time in own_times})
+        if not all(0 < time < 1 for time in times):
+            raise ConfigError(f"own_times={times}: jumps must lie inside the interval, above 0 and below 1")
+        told = copy.copy(self)
+        told.jumps = tuple(times)
+        return told
 
     def guard(self, function: Callable, *arguments: Any) -> Any:
         """Call a compiled function; what the library raises of a solve in it comes out as `SolverFailure`."""

@@ -34,6 +34,7 @@ class Torchdiffeq(TorchFramework):
 
     name = "torchdiffeq"
     methods = ("dopri5",)
+    takes_jumps = True
 
     def solve(self, rhs, y0, params, interval, grid):
         solver = self.solver
@@ -42,11 +43,12 @@ class Torchdiffeq(TorchFramework):
         backward = Watch(self.name, interval, solver.max_steps, cuts=grid)
         field = _Field(lambda s, y: rhs(s, y, params, interval), watch, backward)
         times = torch.as_tensor(grid, dtype=torch.float64, device=y0.device)
+        jumps = {"jump_t": times.new_tensor(self.jumps)} if self.jumps else {}
         settings = {
             "rtol": solver.rtol,
             "atol": solver.atol,
             "method": solver.method,
-            "options": {"norm": watch.norm},
+            "options": {"norm": watch.norm, **jumps},
         }
         if solver.gradient == "direct":
             states = torchdiffeq.odeint(field, y0, times, **settings)
@@ -56,7 +58,7 @@ class Torchdiffeq(TorchFramework):
                 y0,
                 times,
                 adjoint_params=differentiated(params, interval),
-                adjoint_options={"norm": lambda state: _seminorm(backward, state)},
+                adjoint_options={"norm": lambda state: _seminorm(backward, state), **jumps},
                 **settings,
             )
         counts = (watch.accepted, watch.tried - watch.accepted, field.calls)

@@ -91,8 +91,7 @@ class TorchDyn(TorchFramework):
         solver = self.solver
         y0, times = method.sync_device_dtype(y0, times)
         derivative = field(times[0], y0)
-        with torch.no_grad():
-            dt = init_step(field, derivative, y0, times[0], method.order, solver.atol, solver.rtol)
+        dt = init_step(field, derivative, y0, times[0], method.order, solver.atol, solver.rtol).detach()
         dense = None if self._dense is None else str_to_interp(self._dense, y0.dtype)
         if dense is not None:
             dense.sync_device_dtype(y0, times)

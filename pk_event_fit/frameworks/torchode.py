@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from typing import Any, Dict, List, Optional, Tuple  # noqa: UP035  TorchScript resolves these names
 
 import torch
 from torchode import AutoDiffAdjoint, InitialValueProblem, IntegralController, JointBacksolveAdjoint, ODETerm, Status
-from torchode.single_step_methods import Dopri5, Tsit5
+from torchode.single_step_methods import Dopri5, StepResult, Tsit5
+from torchode.step_size_controllers import IntegralState
 
-from ..errors import SolverFailure
+from ..errors import ConfigError, SolverFailure
 from ._torch import TorchFramework, Watch, differentiated
-from .base import Report
+from .base import Interval, Report
 
 METHODS = {"dopri5": Dopri5, "tsit5": Tsit5}
 
@@ -44,6 +47,110 @@ class _Module(torch.nn.Module):
         return self.function(s, y)
 
 
+class _Limited(torch.nn.Module):
+    """A step size controller with a limit of steps: the loop's own does not compile (`status` may be an int there)."""
+
+    def __init__(self, controller: IntegralController, limit: int):
+        super().__init__()
+        self.controller, self.limit, self.tried = controller, limit, 0
+
+    @torch.jit.export
+    def init(
+        self,
+        term: Optional[ODETerm],  # noqa: UP045
+        problem: InitialValueProblem,
+        method_order: int,
+        dt0: Optional[torch.Tensor],  # noqa: UP045
+        *,
+        stats: Dict[str, Any],  # noqa: UP006
+        args: Any,
+    ):
+        self.tried = 0
+        return self.controller.init(term, problem, method_order, dt0, stats=stats, args=args)
+
+    @torch.jit.export
+    def adapt_step_size(
+        self,
+        t0: torch.Tensor,
+        dt: torch.Tensor,
+        y0: torch.Tensor,
+        step_result: StepResult,
+        state: IntegralState,
+        stats: Dict[str, Any],  # noqa: UP006
+    ) -> Tuple[torch.Tensor, torch.Tensor, IntegralState, Optional[torch.Tensor]]:  # noqa: UP006, UP045
+        self.tried += 1
+        accept, dt_next, following, status = self.controller.adapt_step_size(t0, dt, y0, step_result, state, stats)
+        if self.tried >= self.limit and status is not None:
+            status = torch.where(status == 0, 3, status)  # Status.REACHED_MAX_STEPS
+        return accept, dt_next, following, status
+
+    @torch.jit.export
+    def merge_states(self, running: torch.Tensor, current: IntegralState, previous: IntegralState) -> IntegralState:
+        return self.controller.merge_states(running, current, previous)
+
+
+class _Traced(torch.nn.Module):
+    """A traced right-hand side, behind torchode's argument of any type."""
+
+    def __init__(self, traced):
+        super().__init__()
+        self.traced = traced
+
+    def forward(self, s: torch.Tensor, y: torch.Tensor, args: Any) -> torch.Tensor:
+        if torch.jit.isinstance(args, List[torch.Tensor]):  # noqa: UP006  how TorchScript learns the type
+            return self.traced(s, y, args)
+        raise TypeError("the right-hand side takes a list of tensors")
+
+
+class _Unpacked(torch.nn.Module):
+    """The right-hand side as a function of one list of tensors: the parameters, and what the interval has."""
+
+    def __init__(self, rhs, names: list[str], leaves: list[str]):
+        super().__init__()
+        self.rhs, self.names, self.leaves = rhs, names, leaves
+
+    def forward(self, s, y, tensors):
+        params = dict(zip(self.names, tensors, strict=False))
+        rest = dict(zip(self.leaves, tensors[len(self.names) :], strict=True))
+        return self.rhs(s, y, params, Interval(**{name: rest.get(name) for name in Interval._fields}))
+
+
+class _Compiled:
+    """Solves with one right-hand side by TorchScript; what was compiled is kept for each shape.
+
+    Called with the arguments of `Framework.solve`, it returns torchode's `Solution`.
+    """
+
+    def __init__(self, rhs, solver):
+        self.rhs, self.solver = rhs, solver
+        self.loops: dict[tuple, Any] = {}
+
+    def __call__(self, problem, params, interval):
+        given = {name: leaf for name, leaf in interval._asdict().items() if leaf is not None}
+        tensors = [*params.values(), *given.values()]
+        key = (tuple(params), tuple(given), problem.y0.shape, tuple(tensor.shape for tensor in tensors))
+        if key not in self.loops:
+            self.loops[key] = self._script(problem.y0, list(params), list(given), tensors)
+        return self.loops[key].solve(problem, args=tensors)
+
+    def _script(self, y0, names, leaves, tensors):
+        example = (y0.new_zeros(len(y0)), y0.detach(), [tensor.detach() for tensor in tensors])
+        with warnings.catch_warnings():
+            # torch calls TorchScript deprecated; it is what torchode can be compiled with.
+            warnings.simplefilter("ignore")
+            try:
+                traced = torch.jit.trace(_Unpacked(self.rhs, names, leaves), example, check_trace=False)
+                term = ODETerm(_Traced(traced), with_args=True)
+                controller = IntegralController(self.solver.atol, self.solver.rtol, term=term)
+                # One step more, as in `_loop`.
+                limited = _Limited(controller, self.solver.max_steps + 1)
+                method = METHODS[self.solver.method](term=term)
+                return torch.jit.script(AutoDiffAdjoint(method, limited, backprop_through_step_size_control=False))
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())[:200]
+                raise ConfigError(f"accelerator.compile: torch cannot compile the right-hand side: {reason}") from error
+
+
 class Torchode(TorchFramework):
     """torchode's `AutoDiffAdjoint` and `JointBacksolveAdjoint`. It counts steps for each subject.
 
@@ -53,11 +160,18 @@ class Torchode(TorchFramework):
     name = "torchode"
     methods = tuple(METHODS)
 
+    def compiled(self, rhs):
+        return _Compiled(rhs, self.solver)
+
     def solve(self, rhs, y0, params, interval, grid):
-        term = ODETerm(_Module(rhs, params, interval))
         times = torch.as_tensor(grid, dtype=y0.dtype, device=y0.device).expand(len(y0), -1)
         problem = InitialValueProblem(y0, t_eval=times)
-        if self.solver.gradient == "direct":
+        term = ODETerm(_Module(rhs, params, interval))
+        if self.compile:
+            solution = rhs(problem, params, interval)
+            if bool((solution.status != 0).any()):
+                self._fail(solution, interval, None)
+        elif self.solver.gradient == "direct":
             solution = self._loop(term, interval).solve(problem, term)
         else:
             solution = self._joint(term, interval, *y0.shape).solve(problem, term)
@@ -94,7 +208,9 @@ class Torchode(TorchFramework):
         return adjoint
 
     def _fail(self, solution, interval, watch):
-        row = int((solution.status != 0).nonzero()[0, 0])
+        failed, steps = solution.status != 0, solution.stats["n_steps"]
+        # A compiled loop gives the status of its last step to all; whose steps are most did not come to its end.
+        row = int(torch.where(failed, steps, -1).argmax()) if self.compile else int(failed.nonzero()[0, 0])
         subject = row if watch is None else watch.worst
         # Report points that were filled: the last of them is the last own time known to be reached.
         filled = int(solution.stats["n_initialized"][row])
