@@ -10,8 +10,11 @@ import types
 from pathlib import Path
 
 import pytest
+from leet import media, of_type, records, summary
+from PIL import Image
 
 from pk_event_fit import tracking
+from pk_event_fit.errors import ConfigError
 from pk_event_fit.tracking import Tracker, slug
 
 ROWS = [{"iteration": k, "loss": 2.0**-k, "gradient_norm": float(k), "step_ms": 0.5} for k in range(1, 6)]
@@ -37,23 +40,47 @@ print("the end")
 """
 
 
-def life(mode: str, folder: Path, patience: float = 30, **environment: str) -> subprocess.CompletedProcess:
+# The same of a sweep. Two of its parts are bad.
+SUM = """
+import json, sys
+from pathlib import Path
+from pk_event_fit import tracking
+
+mode, folder, tables, summary, patience = json.loads(sys.argv[1])
+tracking.PATIENCE = patience
+folder = Path(folder)
+figures = [folder / "figures" / name for name in ("dosing_event.png", "damaged.png", "missing.png")]
+files = [folder / "summary.md", folder / "missing.md"]
+tracking.track_sweep(
+    mode=mode, sweep=folder, project="pk_event_fit", tables=tables, figures=figures, files=files, summary=summary
+)
+print("the end", tracking.Tracker.stuck)
+"""
+SUMMARY = {"fastest": "diffrax", "step_ms": {"diffrax": 1.5, "torchode": 3.5}}
+COLUMNS, CELLS = ["variant", "rmse_mg"], [["diffrax", 1.5], ["torchode-compiled", "failed"], ["torchdyn", None]]
+TABLES = {"summary": [COLUMNS, CELLS], "torn": [["a"], [[1, 2]]], "measurements": [["metric"], [["rmse"]] * 40]}
+
+
+def program(text: str, folder: Path, *words, **environment: str) -> subprocess.CompletedProcess:
     folder.mkdir(exist_ok=True)
     home = {"HOME": str(folder.parent), "NETRC": str(folder.parent / "netrc"), "XDG_CONFIG_HOME": str(folder.parent)}
     own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    words = json.dumps([mode, str(folder), ROWS, RESULT, patience])
     return subprocess.run(
-        (sys.executable, "-c", LIFE, words),
+        (sys.executable, "-c", text, json.dumps(words)),
         cwd=folder, env={**own, **home, **environment}, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
 
 
-def records(folder: Path) -> list[dict]:
-    """What W&B itself reads in the record of a run."""
-    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    line = (sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path))
-    done = subprocess.run(line, capture_output=True, text=True, timeout=200, check=True)
-    return [json.loads(text) for text in done.stdout.splitlines()]
+def life(mode: str, folder: Path, patience: float = 30, **environment: str) -> subprocess.CompletedProcess:
+    return program(LIFE, folder, mode, str(folder), ROWS, RESULT, patience, **environment)
+
+
+def sum_up(mode: str, folder: Path, patience: float = 30, **environment: str) -> subprocess.CompletedProcess:
+    (folder / "figures").mkdir(parents=True)
+    Image.new("RGB", (30, 20)).save(folder / "figures" / "dosing_event.png")
+    (folder / "figures" / "damaged.png").write_bytes(b"\x89PNG")
+    (folder / "summary.md").write_text("| variant |")
+    return program(SUM, folder, mode, str(folder), TABLES, SUMMARY, patience, **environment)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +164,83 @@ def test_online_without_a_way_loses_no_row(fallen):
     assert [item["loss"] for item in items] == [row["loss"] for row in ROWS]
 
 
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("swept") / "a sweep"
+    done = sum_up("offline", folder)
+    return done, folder, records(folder), summary(folder)
+
+
+def test_a_sweep_s_run_is_named_and_grouped_by_its_folder_and_says_that_it_is_an_aggregate(swept):
+    (run,) = of_type(swept[2], "run")
+    assert (run["display_name"], run["run_group"], run["job_type"]) == ("a sweep", "a sweep", "aggregate")
+    assert run["project"] == "pk_event_fit"
+
+
+def test_a_fit_s_run_says_that_it_is_a_fit(offline):
+    assert [run["job_type"] for run in of_type(offline[2], "run")] == ["fit"]
+
+
+def test_a_sweep_s_history_holds_its_tables_and_figures_in_one_step(swept):
+    (row,) = [record["item"] for record in of_type(swept[2], "history")]
+    kinds = {key.removesuffix("._type"): kind for key, kind in row.items() if key.endswith("._type")}
+    assert kinds == {
+        "tables/summary": "table-file", "tables/measurements": "table-file", "figures/dosing_event": "image-file",
+    }  # fmt: skip
+
+
+def test_a_sweep_s_table_is_read_back_cell_by_cell(swept):
+    entry = swept[3]["summary"]["tables/summary"]
+    table = json.loads(media(swept[1], entry).read_text())
+    assert (table["columns"], table["data"]) == (COLUMNS, CELLS)
+    assert (entry["nrows"], entry["ncols"]) == (3, 2)
+
+
+def test_a_sweep_s_figure_is_kept_to_the_byte(swept):
+    entry = swept[3]["summary"]["figures/dosing_event"]
+    assert (entry["width"], entry["height"]) == (30, 20)
+    assert media(swept[1], entry).read_bytes() == (swept[1] / "figures" / "dosing_event.png").read_bytes()
+
+
+def test_a_sweep_s_headline_numbers_are_in_the_summary(swept):
+    assert {key: swept[3]["summary"].get(key) for key in SUMMARY} == SUMMARY
+    assert (swept[3]["state"], swept[3]["exit_code"]) == ("finished", 0)
+
+
+def test_a_sweep_s_files_that_exist_are_an_artifact(swept):
+    (artifact,) = [item for item in of_type(swept[2], "artifact") if item["type"] == "run"]
+    assert artifact["name"] == "a-sweep"
+    assert [entry["path"] for entry in artifact["manifest"]["contents"]] == ["summary.md"]
+
+
+def test_a_damaged_figure_and_a_torn_table_are_told_by_name_and_cost_nothing_else(swept):
+    told = swept[0].stderr.splitlines()
+    assert [line.split(":")[1].strip() for line in told] == ["tables/torn", "figures/damaged"]
+    assert (swept[0].returncode, swept[0].stdout) == (0, "the end False\n")
+
+
+def test_all_that_wandb_keeps_of_a_sweep_is_below_its_wandb_folder(swept):
+    _, folder, found, _ = swept
+    assert {path.name for path in folder.iterdir()} == {"wandb", "figures", "summary.md"}
+    places = [entry["local_path"] for item in of_type(found, "artifact") for entry in item["manifest"]["contents"]]
+    assert len(places) == 3
+    assert all(Path(place).is_relative_to(folder / "wandb") and Path(place).exists() for place in places)
+
+
+def test_nothing_of_a_sweep_is_noted_where_following_is_disabled(tmp_path):
+    done = sum_up("disabled", tmp_path / "run")
+    assert (done.stdout, done.stderr) == ("the end False\n", "")
+    assert not (tmp_path / "run" / "wandb").exists()
+
+
+def test_a_sweep_without_an_account_falls_back_says_how_to_sync_and_loses_nothing(tmp_path):
+    done = sum_up("online", tmp_path / "run", WANDB_BASE_URL="http://127.0.0.1:9")
+    first, second, *_ = done.stderr.splitlines()
+    assert first.startswith("W&B: offline instead of online (")
+    assert Path(re.fullmatch(r"W&B: upload later: wandb sync (.+)", second).group(1)).is_dir()
+    assert {"tables/summary", "figures/dosing_event", "fastest"} <= set(summary(tmp_path / "run")["summary"])
+
+
 class Broken(Exception):
     """What a library may raise that is not ours."""
 
@@ -167,6 +271,7 @@ class FakeRun:
 
 def fake(monkeypatch, run: FakeRun, **parts) -> None:
     """Put a W&B in place that gives that run."""
+    monkeypatch.setenv("WANDB_DATA_DIR", os.devnull)  # the tracker sets it where nobody has, and that would stay
     module = types.SimpleNamespace(
         Settings=lambda **_: None,
         Api=lambda **_: types.SimpleNamespace(api_key="key"),
@@ -236,6 +341,81 @@ def test_a_server_that_never_answers_is_left(tmp_path, monkeypatch, capsys, part
     follow(tmp_path, "online").finish(RESULT, [], "a", [])
     assert "no answer" in capsys.readouterr().err
     never.set()
+
+
+def summed(folder: Path, **parts) -> None:
+    parts = {"tables": {}, "figures": [], "files": [], "summary": {}, **parts}
+    tracking.track_sweep(mode="offline", sweep=folder, project="p", **parts)
+
+
+@pytest.mark.parametrize("part", ["Settings", "init", "Table", "Image", "Artifact"])
+def test_no_part_of_the_library_can_stop_the_end_of_a_sweep(tmp_path, monkeypatch, capsys, part):
+    fake(monkeypatch, FakeRun(None), **{"Table": dict, part: lambda *_, **__: raising()})
+    (tmp_path / "a.png").write_text("")
+    summed(tmp_path, tables={"t": (["a"], [[1]])}, figures=[tmp_path / "a.png"], files=[tmp_path / "a.png"])
+    about = {"Table": "tables/t: ", "Image": "figures/a: "}.get(part, "")
+    assert capsys.readouterr().err == f"W&B: {about}out of order\n"
+
+
+def test_a_server_that_never_answers_does_not_hold_a_sweep(tmp_path, monkeypatch, capsys):
+    run, never = FakeRun(None), threading.Event()
+    monkeypatch.setattr(tracking, "PATIENCE", 0.1)
+    monkeypatch.setattr(Tracker, "stuck", False)
+    fake(monkeypatch, run)
+    run.finish = lambda exit_code: never.wait()
+    summed(tmp_path)
+    assert f"upload later: wandb sync {tmp_path}/wandb/*run-*" in capsys.readouterr().err
+    assert Tracker.stuck
+    never.set()
+
+
+def test_the_group_of_the_fits_is_kept_where_it_is_not_the_folder_s_name(tmp_path, monkeypatch):
+    given = {}
+    fake(monkeypatch, FakeRun(None), init=lambda **settings: given.update(settings) or FakeRun(None))
+    summed(tmp_path / "s", group="elsewhere")
+    assert (given["group"], given["name"], given["job_type"]) == ("elsewhere", "s", "aggregate")
+
+
+@pytest.mark.parametrize(("api", "said"), [
+    (lambda **_: raising(), "out of order"),
+    (lambda **_: types.SimpleNamespace(api_key=""), "no API key"),
+    (lambda **_: types.SimpleNamespace(api_key="key", default_entity=None), "does not know this API key"),
+])  # fmt: skip
+def test_no_account_is_a_clear_error(monkeypatch, api, said):
+    fake(monkeypatch, FakeRun(None), Api=api)
+    with pytest.raises(ConfigError, match=f"no W&B account.*{said}"):
+        tracking.account()
+
+
+def test_an_account_is_named(monkeypatch):
+    fake(monkeypatch, FakeRun(None), Api=lambda **_: types.SimpleNamespace(api_key="key", default_entity="me"))
+    assert tracking.account() == "me"
+
+
+def test_patience_gives_what_the_action_gives():
+    assert tracking.patiently(lambda: 3) == 3
+    with pytest.raises(Broken):
+        tracking.patiently(raising)
+
+
+def test_patience_ends(monkeypatch):
+    never = threading.Event()
+    monkeypatch.setattr(tracking, "PATIENCE", 0.05)
+    monkeypatch.setattr(Tracker, "stuck", False)
+    with pytest.raises(TimeoutError, match="no answer within"):
+        tracking.patiently(never.wait)
+    assert Tracker.stuck
+    never.set()
+
+
+def test_a_time_out_of_the_action_s_own_leaves_nothing_stuck(monkeypatch):
+    def late():
+        raise TimeoutError("the server was late")
+
+    monkeypatch.setattr(Tracker, "stuck", False)
+    with pytest.raises(TimeoutError, match="the server was late"):
+        tracking.patiently(late)
+    assert not Tracker.stuck
 
 
 SLUGS = {
