@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 import yaml
@@ -25,11 +25,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from . import store
+from . import comparison, store
 from .config import Config
 from .errors import CheckpointError, ConfigError, PKEventError
 from .frameworks import available
 from .report.tables import write_summary
+from .tracking import Tracker
 
 _HERE = Path(__file__).resolve().parent
 CONF = next(folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir())
@@ -134,6 +135,7 @@ def _wait(process: subprocess.Popen, order: str) -> int:
 
 _jobs: list[tuple[Path, int]] = []
 _sweep: list[Path] = []
+_plan: list[Config] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -150,6 +152,8 @@ def _task(composed: DictConfig) -> None:
                 folder.rmdir()
             print(f"error: {_sweep[0]}: already holds a sweep; name another hydra.sweep.dir", file=sys.stderr)
             sys.exit(2)  # Hydra keeps an exception for later and runs the other jobs
+        if info.job.num == 0 and _plan:
+            comparison.write_plan(_sweep[0], _plan, info.runtime.choices.get("experiment"))
     code = 130
     try:
         code = launch(typed(composed), folder, group=group)
@@ -164,12 +168,11 @@ def _task(composed: DictConfig) -> None:
 
 def main() -> None:
     """Entry of `python -m pk_event_fit`; exit 2 for bad input, 1 where a run failed."""
-    words = sys.argv[1:]
     try:
-        plan = list(_planned(words))
-        resumed = [config for config in plan if config.resume is not None]
-        if resumed:
-            sys.exit(_resume(plan, words))
+        words = sys.argv[1:] = _swept(sys.argv[1:])
+        _plan[:] = _planned(words)
+        if any(config.resume is not None for config in _plan):
+            sys.exit(_resume(_plan, words))
     except PKEventError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -182,6 +185,8 @@ def main() -> None:
     except (PKEventError, HydraException, OmegaConfBaseException, OSError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
+    if _sweep and _jobs and _plan and _plan[0].study.probes:
+        _leave(comparison.conclude(_sweep[0], _plan, launch, interrupted=interrupted))
     codes = [code for _, code in _jobs]
     if _sweep and _jobs:
         rows = write_summary(_sweep[0], [folder for folder, _ in _jobs], {f for f, code in _jobs if code == 2})
@@ -190,11 +195,37 @@ def main() -> None:
     sys.exit(130 if interrupted else (1 if _sweep and any(codes) else max(codes, default=0)))
 
 
+def _leave(code: int) -> NoReturn:
+    sys.stdout.flush()
+    if Tracker.stuck:
+        os._exit(code)  # everything is written, and W&B's exit hook would wait for its server for ever
+    sys.exit(code)
+
+
+def _swept(words: Sequence[str]) -> list[str]:
+    """The words, with the sweep that an experiment asks for written out, as far as they do not name their own."""
+    arguments = get_args_parser().parse_args(list(words))
+    named = [word for word in arguments.overrides if re.match(r"\+?experiment=|study\.", word)]
+    if _asks(arguments) or not any("experiment=" in word for word in named):
+        return list(words)
+    study = compose(named).study
+    own = {"framework": study.frameworks, "seed": study.seeds}
+    told = {word.lstrip("+").partition("=")[0] for word in arguments.overrides}
+    more = [f"{key}={','.join(map(str, values))}" for key, values in own.items() if values and key not in told]
+    if not (study.frameworks or study.seeds):
+        return list(words)
+    return [*([] if arguments.multirun else ["--multirun"]), *words, *more]
+
+
+def _asks(arguments: Any) -> bool:
+    """Whether the words ask a question that Hydra answers, without running anything."""
+    return any(getattr(arguments, name) for name in ("help", "hydra_help", "cfg", "info", "shell_completion"))
+
+
 def _planned(words: Sequence[str]) -> Iterator[Config]:
     """Every job that these words ask for, checked before the first is started."""
     arguments = get_args_parser().parse_args(list(words))
-    questions = ("help", "hydra_help", "cfg", "info", "shell_completion")  # answered by Hydra, which then runs nothing
-    if any(getattr(arguments, question) for question in questions):
+    if _asks(arguments):
         return
     if not arguments.multirun:
         yield compose(arguments.overrides)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
+from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
+
+from . import frameworks
 from .data import Data
 from .errors import ConfigError
 from .fields import Mlp
-from .frameworks.base import Solver
+from .frameworks.base import Solver, tolerance_floor
+from .study import Study
 from .training import Training
 
 PRECISIONS = ("auto", "float32", "float64")
@@ -36,6 +43,7 @@ class Accelerator:
         device: `cpu` or `gpu`.
         precision: `float32`, `float64`, or `auto`: float32 where that holds `solver.rtol`, float64 below.
         threads: CPU threads; None leaves it to the libraries.
+        compile: Whether to compile what the library leaves uncompiled: the field, or in torchode the solver.
 
     Raises:
         ConfigError: A value is out of range.
@@ -44,6 +52,7 @@ class Accelerator:
     device: str = "cpu"
     precision: str = "auto"
     threads: int | None = None
+    compile: bool = False
 
     def __post_init__(self):
         for name, choices in (("device", DEVICES), ("precision", PRECISIONS)):
@@ -87,6 +96,7 @@ class Config:
         model: Which field.
         training: How it is fitted.
         tracking: Where progress goes.
+        study: What a sweep measures beside its fits.
         seed: Draws the initial weights and the order of batches.
         resume: Folder of an earlier run to go on with; None for a new run.
 
@@ -101,6 +111,7 @@ class Config:
     model: Mlp = field(default_factory=Mlp)
     training: Training = field(default_factory=Training)
     tracking: Tracking = field(default_factory=Tracking)
+    study: Study = field(default_factory=Study)
     seed: int = 0
     resume: str | None = None
 
@@ -126,3 +137,32 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         return Config(**parts)
     except TypeError as error:
         raise ConfigError(f"config: {error}") from error
+
+
+def decided(config: Config, group: str | None) -> Config:
+    """The config with what it left open decided: framework and precision, which are said, group, and absolute path."""
+    if config.tracking.group is None:
+        config = replace(config, tracking=replace(config.tracking, group=group))
+    if config.data.path is not None:  # a run may be resumed from another folder
+        config = replace(config, data=replace(config.data, path=str(Path(config.data.path).expanduser().absolute())))
+    if config.framework.name is None:
+        others = ", ".join(name for name in frameworks.available() if name != frameworks.DEFAULT)
+        print(f"no framework named: taking {frameworks.DEFAULT}; the others are {others} (framework=NAME)", flush=True)
+        config = replace(config, framework=FrameworkChoice(name=frameworks.DEFAULT))
+    if config.accelerator.precision == "auto":
+        single = config.solver.rtol >= tolerance_floor(float(np.finfo(np.float32).eps))
+        if not single:
+            print(f"solver.rtol={config.solver.rtol} is below what float32 holds: computing in float64", flush=True)
+        chosen = replace(config.accelerator, precision="float32" if single else "float64")
+        config = replace(config, accelerator=chosen)
+    return config
+
+
+def set_threads(threads: int | None) -> None:
+    """Hold every library that is not imported yet, and torch in any case, to that many CPU threads."""
+    if threads is None:
+        return
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC", "PJRT_NPROC"):
+        os.environ[name] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)

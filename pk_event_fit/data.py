@@ -28,6 +28,7 @@ class Data(Population, Design):
         source: `simulated`, from a file that is made on first use, or `file`, any npz with `all_solutions`.
         path: The file; None for `data/pk_dataset_2C.npz`, with a digest of the settings where they are not the default.
         noise_sd: Standard deviation of noise added to what is observed, mg.
+        held_out: Subjects that the fit does not see, drawn by `seed`.
 
     Raises:
         ConfigError: A value is out of range.
@@ -36,6 +37,7 @@ class Data(Population, Design):
     source: str = "simulated"
     path: str | None = None
     noise_sd: float = 0.0
+    held_out: int = 0
 
     def __post_init__(self):
         Population.__post_init__(self)
@@ -46,6 +48,8 @@ class Data(Population, Design):
             raise ConfigError("data.path: data=file needs the path of an npz file")
         if not 0 <= self.noise_sd < np.inf:
             raise ConfigError(f"data.noise_sd={self.noise_sd}: must be 0 or more, and finite")
+        if self.held_out < 0 or (self.source == "simulated" and self.held_out >= self.subjects):
+            raise ConfigError(f"data.held_out={self.held_out}: must be 0 or more, and leave subjects to fit")
 
 
 class Cohort(NamedTuple):
@@ -136,6 +140,18 @@ def batches(subjects: int, size: int | None, seed: int) -> Callable[[int], np.nd
         return order[batch * size : (batch + 1) * size]
 
     return select
+
+
+def split(subjects: int, settings: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Which subjects are fitted and which are held out, both in increasing order.
+
+    Raises:
+        ConfigError: Nobody is left to fit.
+    """
+    if settings.held_out >= subjects:
+        raise ConfigError(f"data.held_out={settings.held_out}: the cohort has {subjects} subjects")
+    order = np.random.Generator(np.random.PCG64([settings.seed, 3])).permutation(subjects)
+    return np.sort(order[settings.held_out :]), np.sort(order[: settings.held_out])
 
 
 def _names(kind: type) -> list[str]:

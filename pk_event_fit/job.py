@@ -18,14 +18,15 @@ import yaml
 
 from . import data, frameworks, store, training
 from .checkpoint import HISTORY, Rows, read_checkpoint, write_weights
-from .config import Config, FrameworkChoice, from_dict
+from .config import Config, decided, from_dict, set_threads
 from .data import Cohort
 from .errors import CheckpointError, ConfigError, PKEventError, SolverFailure, TrainingFailure
-from .frameworks.base import Framework, Report, tolerance_floor
-from .metrics.accuracy import Accuracy, accuracy
+from .frameworks.base import Framework, Report
+from .metrics.accuracy import Accuracy, accuracy, breakdown
 from .metrics.performance import rss_mb, rss_peak_mb, step_times
 from .provenance import provenance
 from .record import Recorder
+from .study import variant_of
 from .tracking import Tracker
 
 SCHEMA_VERSION = 1
@@ -37,6 +38,8 @@ class Parts(NamedTuple):
     Attributes:
         framework: Who solves.
         cohort: Doses and observations.
+        fitted: Its subjects that the fit sees.
+        held_out: Those that it does not.
         state: Where the fit begins.
         rows: History up to there.
         import_s: Seconds that importing the solver library took.
@@ -45,6 +48,8 @@ class Parts(NamedTuple):
 
     framework: Framework
     cohort: Cohort
+    fitted: np.ndarray
+    held_out: np.ndarray
     state: training.State
     rows: Rows
     import_s: float
@@ -83,7 +88,8 @@ def run(config: Config, folder: Path, *, group: str | None = None) -> dict[str, 
 
 def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> dict[str, Any]:
     """Fit, and record what comes of it, whatever that is."""
-    framework, cohort, name = parts.framework, parts.cohort, f"{parts.framework.name}-seed{config.seed}"
+    framework, cohort = parts.framework, parts.cohort
+    name = f"{variant_of(framework.name, config.accelerator.compile)}-seed{config.seed}"
     if cohort.ignored:
         end = cohort.times[-1, -1]
         print(f"{cohort.ignored} of the doses come after the end at {end:g} h: they change nothing", flush=True)
@@ -101,10 +107,12 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
     result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "framework": framework.name, "seed": config.seed}
     result["ignored_doses"] = cohort.ignored
     try:
-        for progress in training.fit(framework, config.model, cohort, config.training, parts.state, seed=config.seed):
+        for progress in training.fit(
+            framework, config.model, cohort, config.training, parts.state, seed=config.seed, subjects=parts.fitted
+        ):
             recorder.add(progress)
         peak = rss_peak_mb()
-        fitted = training.finish(framework, config.model, cohort, recorder.state)
+        fitted = training.finish(framework, config.model, cohort, recorder.state, parts.fitted)
         recorder.close()
     except (Exception, KeyboardInterrupt) as error:
         message = f"interrupted; go on with resume={folder}" if isinstance(error, KeyboardInterrupt) else str(error)
@@ -115,8 +123,9 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
             store.write_json(folder / "result.json", result)
         tracker.finish(result, [], "", [])
         raise
-    score = accuracy(fitted.predicted, cohort.amounts)
-    result |= {"status": "completed", "kept_iteration": fitted.iteration, "accuracy": score._asdict()}
+    score = accuracy(fitted.predicted[parts.fitted], cohort.amounts[parts.fitted])
+    result |= {"status": "completed", "kept_iteration": fitted.iteration}
+    result["accuracy"] = {**score._asdict(), **_scores(parts, fitted.predicted)}
     result |= _measured(parts, recorder, peak, fitted.report)
     _leave_arrays(folder, config, parts, fitted)
     store.write_json(folder / "result.json", result)
@@ -130,57 +139,32 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
     return result
 
 
-def decided(config: Config, group: str | None) -> Config:
-    """The config with what it left open decided: framework and precision, which are said, group, and absolute path."""
-    if config.tracking.group is None:
-        config = replace(config, tracking=replace(config.tracking, group=group))
-    if config.data.path is not None:  # a run may be resumed from another folder
-        config = replace(config, data=replace(config.data, path=str(Path(config.data.path).expanduser().absolute())))
-    if config.framework.name is None:
-        others = ", ".join(name for name in frameworks.available() if name != frameworks.DEFAULT)
-        print(f"no framework named: taking {frameworks.DEFAULT}; the others are {others} (framework=NAME)", flush=True)
-        config = replace(config, framework=FrameworkChoice(name=frameworks.DEFAULT))
-    if config.accelerator.precision == "auto":
-        single = config.solver.rtol >= tolerance_floor(float(np.finfo(np.float32).eps))
-        if not single:
-            print(f"solver.rtol={config.solver.rtol} is below what float32 holds: computing in float64", flush=True)
-        chosen = replace(config.accelerator, precision="float32" if single else "float64")
-        config = replace(config, accelerator=chosen)
-    return config
-
-
-def set_threads(threads: int | None) -> None:
-    """Hold every library that is not imported yet, and torch in any case, to that many CPU threads."""
-    if threads is None:
-        return
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC", "PJRT_NPROC"):
-        os.environ[name] = str(threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
-
-
 def prepare(config: Config, folder: Path) -> Parts:
     """Everything that can be refused is refused here, before a file is written."""
     began = time.perf_counter()
     framework_class = frameworks.load(str(config.framework.name))
     import_s, baseline = time.perf_counter() - began, rss_mb()
     framework = framework_class.create(
-        config.solver, precision=config.accelerator.precision, device=config.accelerator.device
+        config.solver,
+        precision=config.accelerator.precision,
+        device=config.accelerator.device,
+        **({"compile": True} if config.accelerator.compile else {}),  # a plug-in may know nothing of it
     )
     if config.resume is None and (folder / "config.yaml").exists():
         raise ConfigError(f"{folder}: already holds a run; name another folder, or go on with resume={folder}")
     cohort = data.load(config.data)
-    data.batches(len(cohort.amounts), config.training.batch_size, config.seed)
+    parts = data.split(len(cohort.amounts), config.data)
+    data.batches(len(parts[0]), config.training.batch_size, config.seed)
     if config.resume is None:
         state = training.start(framework, config.model.initial_params(cohort.amounts.shape[-1], config.seed))
-        return Parts(framework, cohort, state, [], import_s, baseline)
+        return Parts(framework, cohort, *parts, state, [], import_s, baseline)
     shapes = config.model.shapes(cohort.amounts.shape[-1])
     state, rows = read_checkpoint(folder / "checkpoint.npz", framework, shapes, cohort.digest)
     if state.iteration > config.training.iterations:
         raise ConfigError(
             f"training.iterations={config.training.iterations}: the run has already done {state.iteration}"
         )
-    return Parts(framework, cohort, state, rows, import_s, baseline)
+    return Parts(framework, cohort, *parts, state, rows, import_s, baseline)
 
 
 def claim(folder: Path, config: Config) -> None:
@@ -229,6 +213,15 @@ def solver_counts(framework: Framework, report: Report) -> dict[str, Any]:
     return {**means, "counted_for": "each subject" if per_subject else "the batch"}
 
 
+def _scores(parts: Parts, predicted: np.ndarray) -> dict[str, Any]:
+    """Errors by compartment and by interval, and those of the subjects that the fit did not see."""
+    observed, unseen = parts.cohort.amounts, parts.held_out
+    scores = breakdown(predicted[parts.fitted], observed[parts.fitted], parts.cohort.compartments)
+    if not len(unseen):
+        return {**scores, "held_out": None}
+    return {**scores, "held_out": {**accuracy(predicted[unseen], observed[unseen])._asdict(), "subjects": len(unseen)}}
+
+
 def _measured(parts: Parts, recorder: Recorder, peak: float | None, report: Report | None) -> dict[str, Any]:
     # Times of steps are of this process, or of the whole run where this process did too little to tell; training is
     # always the whole run's.
@@ -245,6 +238,7 @@ def _leave_arrays(folder: Path, config: Config, parts: Parts, fitted: training.F
     about = {"framework": parts.framework.name, "seed": config.seed, "iteration": fitted.iteration}
     write_weights(folder / "weights.npz", config.model, fitted.params, about)
     arrays = {"predicted": fitted.predicted, "observed": parts.cohort.amounts, "times": parts.cohort.times}
+    arrays["held_out"] = parts.held_out
     store.write_npz(folder / "predictions.npz", arrays, {"units": {"predicted": "mg", "observed": "mg", "times": "h"}})
 
 

@@ -124,8 +124,9 @@ def start(framework: Framework, params: dict[str, np.ndarray]) -> State:
 
 
 def fit(
-    framework: Framework, field: Callable, cohort: Cohort, settings: Training, state: State, *, seed: int
-) -> Iterator[Progress]:
+    framework: Framework, field: Callable, cohort: Cohort, settings: Training, state: State, *, seed: int,
+    subjects: np.ndarray | None = None,
+) -> Iterator[Progress]:  # fmt: skip
     """Fit a field to a cohort, one iteration at a time.
 
     Args:
@@ -135,6 +136,7 @@ def fit(
         settings: How to fit.
         state: Where to begin: `start(...)`, or an earlier `Progress.state`, which goes on bit for bit.
         seed: Of the order of the batches.
+        subjects: Rows of the cohort to fit to; None for all.
 
     Yields:
         `Progress` of each iteration up to `settings.iterations`.
@@ -146,10 +148,11 @@ def fit(
     arrays = framework.arrays
     step = gradient_step(framework, mean_squared_error(framework, field, cohort.grid), settings.clip_norm)
     update = arrays.compile(arrays.adam_update)
-    select = batches(len(cohort.amounts), settings.batch_size, seed)
-    whole = _batch(arrays, cohort, None) if settings.batch_size is None else None
+    rows = np.arange(len(cohort.amounts)) if subjects is None else subjects
+    order = batches(len(rows), settings.batch_size, seed)
+    whole = batch_of(arrays, cohort, subjects) if settings.batch_size is None else None
     for iteration in range(state.iteration + 1, settings.iterations + 1):
-        batch: Any = whole or _batch(arrays, cohort, select(iteration))
+        batch: Any = whole or batch_of(arrays, cohort, rows[order(iteration)])
         began = time.perf_counter()
         try:
             value, norm, gradient, report = framework.guard(step, state.params, *batch)
@@ -159,7 +162,7 @@ def fit(
             if failure.subject is None:  # of a solve backward, which cannot tell; where the one forward fails, it can
                 forward = arrays.compile(mean_squared_error(framework, field, cohort.grid))
                 framework.check(framework.guard(forward, state.params, *batch)[1], batch[1])
-            raise _of_cohort(failure, select(iteration)) from failure
+            raise _of_cohort(failure, rows[order(iteration)]) from failure
         if not np.isfinite(loss) or not np.isfinite(gradient_norm):
             raise TrainingFailure(f"iteration {iteration}: loss {loss}, gradient norm {gradient_norm}; no step taken")
         params, moments = update(state.params, gradient, state.moments, settings.learning_rate)
@@ -189,8 +192,12 @@ class Fitted(NamedTuple):
     report: Report
 
 
-def finish(framework: Framework, field: Callable, cohort: Cohort, state: State) -> Fitted:
+def finish(
+    framework: Framework, field: Callable, cohort: Cohort, state: State, subjects: np.ndarray | None = None
+) -> Fitted:
     """The better of the best and the last parameters of a fit; the last have not been judged by the fit itself.
+
+    They are judged by the subjects that were fitted, `subjects`, and predict the whole cohort.
 
     Raises:
         SolverFailure: Neither can be solved.
@@ -200,7 +207,8 @@ def finish(framework: Framework, field: Callable, cohort: Cohort, state: State) 
     solve = arrays.compile(
         lambda params, initial, table: predict(framework, field, params, initial, table, cohort.grid)
     )
-    initial, table, _ = _batch(arrays, cohort, None)
+    initial, table, _ = batch_of(arrays, cohort, None)
+    judges = slice(None) if subjects is None else subjects
     candidates = [(state.iteration, state.params)]
     if state.best_iteration != state.iteration:
         candidates.insert(0, (state.best_iteration, state.best_params))
@@ -213,7 +221,7 @@ def finish(framework: Framework, field: Callable, cohort: Cohort, state: State) 
             failure = caught
             continue
         predicted = arrays.to_numpy(states).transpose(2, 0, 1, 3)
-        error = float(((predicted - cohort.amounts) ** 2).mean())
+        error = float(((predicted - cohort.amounts)[judges] ** 2).mean())
         weights = {name: arrays.to_numpy(value) for name, value in params.items()}
         fits.append((error, Fitted(iteration, weights, predicted, report)))
     if not fits and failure is not None:
@@ -233,6 +241,7 @@ def _of_cohort(failure: SolverFailure, subjects: np.ndarray) -> SolverFailure:
     )
 
 
-def _batch(arrays, cohort: Cohort, subjects: np.ndarray | None) -> tuple[Array, Any, Array]:
+def batch_of(arrays: Any, cohort: Cohort, subjects: np.ndarray | None) -> tuple[Array, Any, Array]:
+    """Initial state, intervals and observations of some subjects, or of all, as a loss takes them."""
     chosen = cohort if subjects is None else cohort.take(subjects)
     return arrays.asarray(chosen.initial), arrays.table(chosen.intervals), arrays.asarray(chosen.observed)

@@ -1,0 +1,146 @@
+"""Concludes the sweep of a comparison: compiled fits, probes, tables, figures and pages."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from . import store, study, workspace
+from .checkpoint import read_weights
+from .config import Config, FrameworkChoice, decided
+from .errors import PKEventError
+from .study import variant_of
+from .tracking import track_sweep
+
+SCHEMA_VERSION = 1
+FILES = ("summary.csv", "summary.md", "measurements.csv", "report.html", "post.md")
+
+
+def write_plan(sweep: Path, plan: Sequence[Config], experiment: Any = None) -> None:
+    """Write `plan.json`: what will be run, so that what is missing later can be named."""
+    settings = plan[0].study
+    jobs = [
+        {
+            "folder": folder,
+            "framework": config.framework.name,
+            "seed": config.seed,
+            "compile": config.accelerator.compile,
+        }
+        for folder, config in _jobs(plan)
+    ]
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "experiment": experiment if isinstance(experiment, str) else None,
+        "jobs": jobs,
+        "variants": list(_variants(plan)),
+        "probes": list(settings.probes),
+    }
+    store.write_json(sweep / "plan.json", content)
+
+
+def conclude(sweep: Path, plan: Sequence[Config], launch: Callable[..., int], *, interrupted: bool) -> int:
+    """Fit what is compiled, measure, and write tables, figures and pages.
+
+    Args:
+        sweep: Its folder, with the jobs of the sweep itself done.
+        plan: The configs of those jobs.
+        launch: Runs a job in a fresh process and returns its exit code.
+        interrupted: Whether to leave out all that is still to be run.
+
+    Returns:
+        The exit code: 0, or 1 where something failed, or 130.
+    """
+    # Imported here: an ordinary run needs none of it.
+    from .report.build import build
+
+    try:
+        if not interrupted:
+            for folder, config in _jobs(plan)[len(plan) :]:
+                print(f"job {folder}", flush=True)
+                if launch(config, sweep / folder, group=sweep.name) == 130:
+                    raise KeyboardInterrupt
+            settled = asdict(
+                decided(replace(plan[0], accelerator=replace(plan[0].accelerator, compile=False)), sweep.name)
+            )
+            study.measure(sweep, settled, _variants(plan), _weights(sweep, plan))
+    except KeyboardInterrupt:
+        print("interrupted: what was not measured will be named as missing", file=sys.stderr, flush=True)
+        interrupted = True
+    problems = build(sweep)
+    for problem in problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    _track(sweep, plan[0])
+    print(f"sweep  {sweep / 'report.html'}, post.md, summary.md, measurements.csv", flush=True)
+    return 130 if interrupted else int(bool(problems))
+
+
+HEADLINES = (("step", "direct"), ("rmse", ""), ("rmse", "held out"))
+
+
+def _track(sweep: Path, config: Config) -> None:
+    """An aggregate run in W&B with tables, figures and pages, and the workspace where there is an account."""
+    tables = {}
+    for name in ("summary", "measurements"):
+        with (sweep / f"{name}.csv").open(newline="") as file:
+            head, *rows = csv.reader(file)
+        tables[name] = (head, [[_number(cell) for cell in row] for row in rows])
+    head, rows = tables["measurements"]
+    told = [dict(zip(head, row, strict=True)) for row in rows]
+    means = [row for row in told if (row["metric"], row["detail"] or "") in HEADLINES and row["seed"] is None]
+    tracking = config.tracking
+    track_sweep(
+        mode=tracking.mode,
+        sweep=sweep,
+        project=tracking.project,
+        group=tracking.group,
+        tables=tables,
+        figures=sorted((sweep / "figures").glob("*.png")),
+        files=[sweep / name for name in (*FILES, "plan.json")],
+        summary={"/".join(filter(None, (row["variant"], row["metric"], row["detail"]))): row["value"] for row in means},
+    )
+    workspace.offer(mode=tracking.mode, project=tracking.project, group=tracking.group or sweep.name)
+
+
+def _number(cell: str) -> float | str | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell or None
+
+
+def _jobs(plan: Sequence[Config]) -> list[tuple[str, Config]]:
+    """Every job and its folder: those of the sweep, and one more for each framework that is to be compiled."""
+    swept = [(str(number), config) for number, config in enumerate(plan)]
+    return swept + [
+        (
+            variant_of(name, True),
+            replace(
+                plan[0], framework=FrameworkChoice(name=name), accelerator=replace(plan[0].accelerator, compile=True)
+            ),
+        )
+        for name in plan[0].study.compiled
+    ]
+
+
+def _variants(plan: Sequence[Config]) -> dict[str, tuple[str, bool]]:
+    found = {}
+    for _, config in _jobs(plan):
+        name, compiled = str(config.framework.name), config.accelerator.compile
+        found[variant_of(name, compiled)] = (name, compiled)
+    return found
+
+
+def _weights(sweep: Path, plan: Sequence[Config]) -> Path | None:
+    """The weights that all are measured with: those of the first fit that was completed."""
+    for folder, _ in _jobs(plan):
+        path = sweep / folder / "weights.npz"
+        try:
+            read_weights(path)
+        except (PKEventError, OSError):
+            continue
+        return path
+    return None

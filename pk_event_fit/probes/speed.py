@@ -1,0 +1,124 @@
+"""Time, memory, work and error of a training step: forward, with its gradient, and with Adam's step."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import store
+from ..errors import PKEventError
+from ..frameworks.base import Framework
+from ..job import solver_counts
+from ..metrics.performance import rss_peak_mb
+from ..training import batch_of, gradient_step, mean_squared_error
+from .bench import Bench, seconds
+from .exact import flat
+
+BLOCK_S = 1.0  # a timed block is as many calls as fit in this, and no more than the study asks for
+WARM_UP = 2  # calls after the first one that are not counted
+
+
+class Mode:
+    """One gradient mode, compiled and warmed up; every call starts from the same weights."""
+
+    def __init__(self, bench: Bench, gradient: str):
+        self.framework: Framework = bench.framework(gradient=gradient)
+        arrays = self.framework.arrays
+        self.loss = mean_squared_error(self.framework, bench.field, bench.cohort.grid)
+        self.params = bench.place(self.framework)
+        self.batch = batch_of(arrays, bench.cohort, bench.fitted)
+        forward, value_and_grad = (
+            arrays.compile(self.loss),
+            gradient_step(self.framework, self.loss, bench.config.training.clip_norm),
+        )
+        update, moments = arrays.compile(arrays.adam_update), arrays.adam_init(self.params)
+        rate = bench.config.training.learning_rate
+
+        def step():
+            value, _, slope, _ = self.framework.guard(value_and_grad, self.params, *self.batch)
+            return value, update(self.params, slope, moments, rate)
+
+        self.calls = {
+            "forward": lambda: self.framework.guard(forward, self.params, *self.batch),
+            "gradient": lambda: self.framework.guard(value_and_grad, self.params, *self.batch),
+            "step": step,
+        }
+        self.first_s = {kind: seconds(self.framework, self.calls[kind]) for kind in ("forward", "gradient")}
+        self.value, _, self.gradient, self.report = self.calls["gradient"]()
+        self.framework.check(self.report, self.batch[1])
+        self.peak_mb = rss_peak_mb()
+        self.number: dict[str, int] = {}
+        for kind, call in self.calls.items():
+            took = min(seconds(self.framework, call) for _ in range(WARM_UP))
+            self.number[kind] = int(np.clip(BLOCK_S / max(took, 1e-9), 1, bench.config.study.calls))
+        self.times: dict[str, list[float]] = {kind: [] for kind in self.calls}
+
+    def block(self, kind: str) -> None:
+        """Time one block of calls; the mean of a call is noted, ms."""
+        began = time.perf_counter()
+        for _ in range(self.number[kind]):
+            result = self.calls[kind]()
+        self.framework.arrays.wait(result)
+        self.times[kind].append(1e3 * (time.perf_counter() - began) / self.number[kind])
+
+
+def probe(bench: Bench):
+    """Prepare and count; then one block of each kind in each round."""
+    modes: dict[str, Mode] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for name in ("direct",) if bench.order["compiled"] else ("direct", "adjoint"):
+        try:
+            modes[name] = Mode(bench, name)
+            found[name] = {"status": "completed", "error": None, **_work(bench, modes[name])}
+        except PKEventError as error:
+            found[name] = {"status": "failed", "error": " ".join(str(error).split())}
+    yield
+    for _ in range(bench.config.study.rounds):
+        for mode in modes.values():
+            for kind in mode.calls:
+                mode.block(kind)
+        yield
+    for name, mode in modes.items():
+        times = {f"{kind}_ms": values for kind, values in mode.times.items()}
+        found[name] |= {"first_call_s": mode.first_s, "peak_mb": mode.peak_mb, "calls": mode.number, **times}
+    path = Path(bench.order["exact"])
+    about = store.read_npz(path)[1] if path.exists() else {}
+    return {
+        "exact_gradient": {name: about.get(name) for name in ("norm", "uncertainty")},
+        "import_s": bench.import_s,
+        "rss_baseline_mb": bench.rss_baseline_mb,
+        "rounds": bench.config.study.rounds,
+        "calls": bench.config.study.calls,
+        "weights_digest": store.digest(bench.params),
+        "modes": found,
+    }
+
+
+def _work(bench: Bench, mode: Mode) -> dict[str, Any]:
+    """Steps, evaluations, memory of the way back, and how far the gradient is from the exact one."""
+    arrays = mode.framework.arrays
+    counts = solver_counts(mode.framework, mode.report)
+    work: dict[str, Any] = {name: counts[name] for name in ("accepted", "rejected", "counted_for")}
+    work["backward_memory_mb"], work["backward_memory_kind"] = arrays.backward_memory(
+        mode.loss, mode.params, *mode.batch
+    )
+    if not bench.order["compiled"]:  # what is counted would be compiled away
+        field, count = arrays.counting(bench.field)
+        loss = mean_squared_error(mode.framework, field, bench.cohort.grid)
+        count()
+        arrays.wait(mode.framework.guard(arrays.compile(loss), mode.params, *mode.batch))
+        work["forward_evaluations"] = count()
+        arrays.wait(mode.framework.guard(gradient_step(mode.framework, loss, None), mode.params, *mode.batch))
+        work["evaluations"] = count()
+    path = Path(bench.order["exact"])
+    if path.exists():
+        exact, _ = store.read_npz(path)
+        true = flat({name.removeprefix("gradient."): g for name, g in exact.items() if name != "loss"})
+        own = flat({name: arrays.to_numpy(g) for name, g in mode.gradient.items()})
+        work["gradient_error"] = float(np.linalg.norm(own - true) / np.linalg.norm(true))
+        work["gradient_error_max"] = float(abs(own - true).max() / abs(true).max())
+        work["loss_error"] = abs(float(mode.value) / float(exact["loss"]) - 1)
+    return work

@@ -1,0 +1,224 @@
+"""Probes: what is called exact is exact, turns are taken, and a probe that dies says so."""
+
+import json
+import time
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from pk_event_fit import study
+from pk_event_fit.compartments import TYPICAL, TwoCompartment
+from pk_event_fit.config import Config, FrameworkChoice, from_dict
+from pk_event_fit.data import Data, load, split
+from pk_event_fit.errors import ConfigError
+from pk_event_fit.fields import Mlp
+from pk_event_fit.frameworks.base import Interval
+from pk_event_fit.probes import exact, precision, speed, stability, train
+from pk_event_fit.probes.bench import Bench
+from pk_event_fit.probes.truth import field_flow, linear_flow, trajectory
+from pk_event_fit.simulate import Design, Population, simulate
+from pk_event_fit.study import Study
+
+
+def order(tmp_path, probe="speed", framework="torchode", **changes):
+    config = Config(
+        framework=FrameworkChoice(name=framework),
+        data=Data(subjects=4, points=12, held_out=1, path=str(tmp_path / "cohort.npz"), **changes),
+        model=Mlp(hidden=[5], activation="tanh"),
+        study=Study(calls=1, iterations=2),
+    )
+    plain = asdict(config)
+    plain["accelerator"]["precision"] = "float32"
+    about = {"probe": probe, "variant": framework, "framework": framework, "compiled": False, "config": plain}
+    paths = {"out": str(tmp_path / f"{probe}.json"), "exact": str(tmp_path / "exact.npz"), "weights": None}
+    return {**about, **paths}
+
+
+def finished(generator):
+    """What a probe returns, when it always gets its turn."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            return end.value
+
+
+def test_the_true_field_is_exact_through_boluses():
+    population, design = Population(subjects=3), Design(points=7)
+    cohort = simulate(population, design)
+    hours = [np.linspace(0, 1, 7) * 12.0] * 4
+    found = trajectory(linear_flow(cohort.parameters), cohort.schedule.intervals, np.zeros((3, 2)), hours)
+    np.testing.assert_allclose(np.stack(found, 1), cohort.amounts, rtol=1e-12, atol=1e-12)
+
+
+def test_both_flows_agree_through_an_infusion():
+    rate = np.array([[[0.0, 0.0]], [[1000.0, 3.0]], [[0.0, 0.0]]])
+    table = Interval(
+        np.arange(3), np.array([[0.0], [2.0], [2.1]]), np.array([[2.0], [0.1], [5.0]]), np.zeros((3, 1, 2)), rate
+    )
+    hours = [np.array([1.0, 2.0]), np.array([0.03]), np.array([0.0, 4.0])]
+    parameters = np.array([TYPICAL])
+    closed = trajectory(linear_flow(parameters), table, np.ones((1, 2)), hours)
+
+    def field(xp, params, t, y, covariates):
+        return TwoCompartment()(xp, params, t, y, parameters[0])
+
+    numeric = trajectory(field_flow(field, {}), table, np.ones((1, 2)), hours)
+    for one, other in zip(closed, numeric, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+
+
+def test_the_exact_gradient_is_that_of_central_differences(tmp_path):
+    bench = Bench(order(tmp_path, "exact", "diffrax"))
+    told = finished(exact.probe(bench))
+    with np.load(tmp_path / "exact.npz") as stored:
+        gradient = {name.removeprefix("gradient."): stored[name] for name in stored if name.startswith("gradient.")}
+    chosen = bench.cohort.take(bench.fitted)
+    single = Interval(*(leaf if k == 0 or leaf is None else leaf[:, :1] for k, leaf in enumerate(chosen.intervals)))
+    hours = [bench.cohort.grid * 12.0] * 4
+
+    def loss(params):
+        found = trajectory(field_flow(bench.field, params), single, chosen.initial[:1], hours)
+        return float(((np.stack(found, 1) - chosen.amounts) ** 2).mean())
+
+    assert loss(bench.params) == pytest.approx(told["loss"], rel=1e-8)
+    for name, index in (("weight_0", (0, 1)), ("bias_0", (2,)), ("weight_1", (3, 0)), ("bias_1", (1,))):
+        sides = []
+        for sign in (1, -1):
+            moved = {key: value.copy() for key, value in bench.params.items()}
+            moved[name][index] += sign * 1e-4
+            sides.append(loss(moved))
+        assert gradient[name][index] == pytest.approx((sides[0] - sides[1]) / 2e-4, rel=1e-5)
+    assert told["uncertainty"] < 1e-5
+
+
+def test_speed_counts_times_and_compares_both_modes(tmp_path):
+    finished(exact.probe(Bench(order(tmp_path, "exact", "diffrax"))))
+    found = finished(speed.probe(Bench(order(tmp_path, framework="torchdiffeq"))))
+    for mode in ("direct", "adjoint"):
+        part = found["modes"][mode]
+        assert part["status"] == "completed", part["error"]
+        assert len(part["step_ms"]) == len(part["forward_ms"]) == len(part["gradient_ms"]) == found["rounds"] == 5
+        assert part["gradient_error"] < 1e-2
+        assert part["evaluations"] >= part["forward_evaluations"] > 4 * 6
+    assert found["modes"]["adjoint"]["evaluations"] > found["modes"]["direct"]["evaluations"]
+    assert found["modes"]["direct"]["backward_memory_mb"] > found["modes"]["adjoint"]["backward_memory_mb"]
+
+
+def test_a_gradient_that_is_wrong_is_seen(tmp_path, monkeypatch):
+    finished(exact.probe(Bench(order(tmp_path, "exact", "diffrax"))))
+    right = exact.flat
+    monkeypatch.setattr(speed, "flat", lambda g: right(g) * (1.25 if g["bias_0"].dtype == np.float32 else 1.0))
+    found = finished(speed.probe(Bench(order(tmp_path))))
+    assert found["modes"]["direct"]["gradient_error"] == pytest.approx(0.25, rel=0.05)
+
+
+def test_errors_fall_with_the_tolerance(tmp_path):
+    found = finished(precision.probe(Bench(order(tmp_path, "precision"))))
+    errors = [point["error_mg"] for point in found["points"]]
+    assert [point["rtol"] for point in found["points"]] == pytest.approx([10.0**-k for k in range(3, 10)])
+    assert (np.diff(np.log(errors)) < 0).all()
+    assert errors[-1] < 1e-6
+    assert all(len(point["seconds"]) == 5 for point in found["points"])
+
+
+def test_the_true_field_of_a_file_is_not_known(tmp_path):
+    load(Data(subjects=4, points=12, path=str(tmp_path / "cohort.npz")))
+    bench = Bench(order(tmp_path, "precision", source="file"))
+    with pytest.raises(ConfigError, match="known for simulated cohorts only"):
+        finished(precision.probe(bench))
+
+
+def test_only_a_solver_that_is_told_of_the_dose_sees_it(tmp_path):
+    found = finished(stability.probe(Bench(order(tmp_path, "stability", "torchdiffeq"))))["fields"]["true"]
+    assert found["restart"]["jump_mg"] == pytest.approx(100, abs=1e-3)
+    assert found["restart"]["error_max_mg"] < 0.01
+    assert found["jump_ts"]["error_max_mg"] < 0.1
+    assert found["jump_ts"]["jump_error_max_mg"] < 0.1
+    # At rest nothing makes the solver take short steps: it passes over all three infusions.
+    assert found["nothing"]["error_max_mg"] > 50
+    assert found["restart"]["steps_after_dose"] > 0.9
+
+
+def test_what_cannot_be_told_of_a_dose_says_so(tmp_path):
+    found = finished(stability.probe(Bench(order(tmp_path, "stability"))))
+    assert found["fields"]["true"]["jump_ts"]["status"] == "unsupported"
+    assert "no way to be told" in found["fields"]["learned"]["jump_ts"]["error"]
+    assert found["fields"]["learned"]["restart"]["error_max_mg"] < 0.1
+    with np.load(tmp_path / "stability.npz") as curves:
+        assert {"times", "times.infusion", "exact.true", "true.restart", "learned.nothing"} <= set(curves.files)
+        assert len(curves["true.restart"]) == len(curves["times"])
+        assert (np.diff(curves["times"]) == 0).sum() == 1  # the dose has two sides
+
+
+def test_a_short_fit_repeats_and_depends_on_what_it_fits(tmp_path):
+    digests = [finished(train.probe(Bench(order(tmp_path, "train"))))["weights_digest"] for _ in range(2)]
+    other = finished(train.probe(Bench({**order(tmp_path, "train"), "config": _longer(order(tmp_path, "train"))})))
+    assert digests[0] == digests[1] != other["weights_digest"]
+
+
+def _longer(asked):
+    config = from_dict(asked["config"])
+    config.study.iterations = 3
+    return asdict(config)
+
+
+def test_held_out_subjects_are_drawn_by_the_seed_and_cover_the_cohort():
+    fitted, held = split(10, Data(subjects=10, held_out=3, seed=5))
+    assert sorted([*fitted, *held]) == list(range(10))
+    assert len(held) == 3
+    again = split(10, Data(subjects=10, held_out=3, seed=5))
+    np.testing.assert_array_equal(held, again[1])
+    assert any(not np.array_equal(held, split(10, Data(subjects=10, held_out=3, seed=seed))[1]) for seed in (6, 7, 8))
+
+
+def test_nobody_left_to_fit_is_refused():
+    with pytest.raises(ConfigError, match="leave subjects to fit"):
+        Data(subjects=3, held_out=3)
+    with pytest.raises(ConfigError, match="the cohort has 3"):
+        split(3, Data(source="file", path="x.npz", held_out=3))
+
+
+def test_probes_take_turns(tmp_path):
+    orders = [order(tmp_path / name, "speed", "torchode") for name in ("one", "two")]
+    for each in orders:
+        (tmp_path / each["out"]).parent.mkdir()
+    study.take_turns(orders)
+    found = [json.loads((tmp_path / name / "speed.json").read_text()) for name in ("one", "two")]
+    assert [one["status"] for one in found] == ["completed", "completed"]
+    assert found[0]["weights_digest"] == found[1]["weights_digest"]
+    assert found[0]["environment"]["packages"]["torch"]
+
+
+def test_a_probe_that_is_killed_leaves_a_failed_file(tmp_path):
+    contestant = study.Contestant(order(tmp_path))
+    time.sleep(0.2)
+    contestant._process.kill()
+    assert contestant.turn() is False
+    told = json.loads((tmp_path / "speed.json").read_text())
+    assert told["status"] == "failed"
+    assert "ended with code -9" in told["error"]["message"]
+
+
+def test_a_probe_that_says_nothing_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "PATIENCE", 0.01)
+    study.take_turns([order(tmp_path)])
+    told = json.loads((tmp_path / "speed.json").read_text())
+    assert told["status"] == "failed"
+    assert "no sign of life" in told["error"]["message"]
+
+
+def test_what_a_library_cannot_do_is_unsupported(tmp_path):
+    asked = order(tmp_path, "stability", "torchdiffeq")
+    asked["config"]["solver"]["method"] = "tsit5"
+    study.take_turns([asked])
+    told = json.loads((tmp_path / "stability.json").read_text())
+    assert all(part["status"] == "unsupported" for part in told["fields"]["true"].values())
+    assert "does not have it" in told["fields"]["true"]["restart"]["error"]
+
+
+@pytest.mark.parametrize(("change", "names"), [({"rounds": 4}, "study.rounds=4"), ({"probes": ["x"]}, "there is no x")])
+def test_a_study_that_makes_no_sense_is_refused(change, names):
+    with pytest.raises(ConfigError, match=names):
+        Study(**change)
