@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +71,19 @@ def _flat(node: Any, prefix: str = ""):
         yield prefix[:-1], node
 
 
-def write_summary(sweep: Path, folders: Sequence[Path], refused: Collection[Path] = ()) -> list[dict[str, Any]]:
+def write_summary(
+    sweep: Path, folders: Sequence[Path], refused: Collection[Path] = (), *,
+    told: Mapping[Path, Mapping[str, Any]] | None = None, also: str = "", instead: str | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Write `summary.csv` (one row a run) and `summary.md` (that, and mean and standard deviation by framework).
 
     Args:
         sweep: Where to write.
         folders: Of the jobs.
         refused: Those of them whose job never began; what lies there is another run's.
+        told: What is known of a job and its row is to say, whatever its files do.
+        also: Markdown to stand after the tables in `summary.md`.
+        instead: Markdown to stand in their place.
 
     Returns:
         The rows.
@@ -87,13 +93,15 @@ def write_summary(sweep: Path, folders: Sequence[Path], refused: Collection[Path
     for entry, folder in zip(rows, folders, strict=True):
         if folder in refused:
             entry |= dict.fromkeys(NUMBERS) | {"status": "failed", "error": "refused; its message is on the console"}
+        entry |= (told or {}).get(folder, {})
     columns = [*COLUMNS[:3], "settings", *COLUMNS[3:]] if any(apart.values()) else list(COLUMNS)
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     store.write_text(sweep / "summary.csv", stream.getvalue())
-    store.write_text(sweep / "summary.md", markdown(rows, columns))
+    text = markdown(rows, columns) if instead is None else instead
+    store.write_text(sweep / "summary.md", f"{text}\n{also}" if also else text)
     return rows
 
 

@@ -1,0 +1,105 @@
+"""Strengths and considerations of each framework, and which to take for what, as the measurements have it."""
+
+from __future__ import annotations
+
+from .document import Bullets, Heading, Paragraph, Table
+from .findings import CRITERIA, Criterion, compiled_gain, ordered
+from .measures import Evidence
+from .results import TREATED
+from .series import FIELDS, TREATMENTS
+from .setting import footnote, listed
+from .standing import LEVEL
+
+
+def frameworks(evidence: Evidence) -> list[Heading | Paragraph | Bullets]:
+    """A part for each framework, plain and compiled."""
+    blocks: list[Heading | Paragraph | Bullets] = []
+    for variant in evidence.plain:
+        both = [name for name, (framework, _) in evidence.frameworks.items() if framework == variant] or [variant]
+        blocks.append(Heading(3, variant))
+        for lead, items in (("Strengths", strengths(evidence, both)), ("Considerations", cautions(evidence, both))):
+            if items:
+                blocks += [Paragraph(f"{lead}:"), Bullets([("", item) for item in items])]
+            else:
+                blocks.append(Paragraph(f"{lead}: the measurements show none."))
+    return blocks
+
+
+def strengths(evidence: Evidence, variants: list[str]) -> list[str]:
+    """Where one of these comes first, alone or with others that cannot be told apart, and somebody is told apart."""
+    items = []
+    for criterion in CRITERIA:
+        order = ordered(evidence, criterion)
+        if order is None or not order.beaten:
+            continue
+        for variant in (name for name in order.level if name in variants):
+            others = [name for name in order.level if name != variant]
+            shared = f", no different from {listed(others)}" if others else ""
+            value = evidence.numbers(order.means[variant], criterion.unit)
+            items.append(f"{variant} has {criterion.least}: {value}{shared}.")
+    gains = [compiled_gain(evidence, variant) for variant in variants]
+    return items + [gain for gain in gains if gain and gain.startswith("Compiled")]
+
+
+def cautions(evidence: Evidence, variants: list[str]) -> list[str]:
+    """Where one of these comes last, told apart from the first; what it failed at, cannot do or does not count."""
+    items, n = [], evidence.numbers
+    for criterion in CRITERIA:
+        order = ordered(evidence, criterion)
+        if order is None or not order.beaten or order.beaten[-1] not in variants:
+            continue
+        last = order.beaten[-1]
+        value, best = (n(order.means[name], criterion.unit) for name in (last, order.best))
+        items.append(f"{last} has {criterion.most}: {value}, against {best} with {order.best}.")
+    for run in evidence.sweep.runs:
+        if run.variant in variants and run.status != "completed":
+            why = f": {n.name(run.error)}" if run.error else ""
+            items.append(f"Job {n.name(run.name)} of {run.variant} is {run.status}{why}.")
+    for variant in variants:
+        items += _unable(evidence, variant)
+    gains = [compiled_gain(evidence, variant) for variant in variants]
+    return items + [gain for gain in gains if gain and not gain.startswith("Compiled")]
+
+
+def _unable(evidence: Evidence, variant: str) -> list[str]:
+    items = []
+    for treatment in TREATMENTS:
+        why = {evidence.why_no_probe("stability", variant, "fields", field, treatment) for field in FIELDS}
+        if len(why) == 1 and (reason := why.pop()).startswith(("not possible", "failed")):
+            items.append(f"{variant}, “{TREATED[treatment]}”: {reason}.")
+    if evidence.one(variant, "step", "direct") and evidence.one(variant, "accepted", "direct") is None:
+        items.append(f"{variant} does not count its steps.")
+    return items
+
+
+def matrix(evidence: Evidence) -> Table:
+    """Priority, the framework to take, and the figure that decides it."""
+    rows = [_choice(evidence, criterion) for criterion in CRITERIA]
+    head = ["priority", "take", "because", "figure"]
+    note = (
+        f"Where the {evidence.numbers.percent(LEVEL)} bootstrap interval of a ratio holds one, there is no difference, "
+        f"and all of those are named. {footnote(evidence)}"
+    )
+    return Table("Decision matrix", head, rows, note)
+
+
+def _choice(evidence: Evidence, criterion: Criterion) -> list[str]:
+    order, n = ordered(evidence, criterion), evidence.numbers
+    if order is None:
+        return [criterion.priority, "not measured", "–", "–"]
+    figure = criterion.figure.replace("_", " ")
+    if order.per != "once" and not order.ratios:
+        first = next(iter(order.means))
+        value = n(order.means[first], criterion.unit)
+        return [criterion.priority, f"undecided: measured once; {first} leads", f"{criterion.least}: {value}", figure]
+    values = listed([f"{n(order.means[name], criterion.unit)} ({name})" for name in order.level])
+    if not order.beaten:
+        alone = len(order.means) == 1
+        return [criterion.priority, f"{order.best}, measured alone" if alone else "any: no difference", values, figure]
+    second = order.beaten[0]
+    found = order.ratios.get(second)
+    times = ""
+    if found is not None and found.low is not None and found.high is not None:
+        times = f", {n.ratio(found.ratio, found.low, found.high)} times as much"
+    because = f"{criterion.least}: {values}; next {second} with {n(order.means[second], criterion.unit)}{times}"
+    return [criterion.priority, listed(order.level), because, figure]
