@@ -13,7 +13,7 @@ from ..integrate import predict
 from ..training import batch_of, gradient_step, mean_squared_error
 from .bench import Bench
 
-RTOL, ATOL = 1e-10, 1e-10
+RTOL, ATOL = 1e-12, 1e-12
 
 
 def probe(bench: Bench):
