@@ -193,9 +193,10 @@ def dose(evidence: Evidence, figures: Figures) -> list[Block]:
     if not all(seen):
         return [*blocks, Paragraph("What happens at a dose was not measured."), *_shown(figures, "dosing_event")]
     blocks.append(Paragraph(
-        f"A solver that is restarted meets a jump. One that goes through the dose needs it to have a width, an infusion of "
-        f"{seen[0]} h: told when it begins and ends, or told nothing. Each is compared with the exact solution of its own "
-        f"problem. Steps are counted within {seen[1]} h after a dose. Errors and steps are means over subjects and doses."
+        f"A solver that is restarted meets a jump. One that goes through the dose needs it to have a width, an "
+        f"infusion of {seen[0]} h: told when it begins and ends, or told nothing. Each is compared with the exact "
+        f"solution of its own problem. Steps are counted within {seen[1]} h after a dose. Errors and steps are means "
+        "over subjects and doses."
     ))  # fmt: skip
     blocks += _shown(figures, "dosing_event", "treatments")
     for field in FIELDS:
