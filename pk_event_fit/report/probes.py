@@ -13,7 +13,7 @@ from ..store import read_npz
 from .files import LARGEST, read_json
 from .shapes import HEAD, NEEDED, SHAPES
 
-PLAIN_ONLY = ("precision", "stability")  # compiled variants do not take these
+PLAIN_ONLY = ("precision", "stability", "repeat")  # compiled variants do not take these
 STATUSES = ("completed", "failed", "unsupported")
 
 
