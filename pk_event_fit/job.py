@@ -43,7 +43,6 @@ class Parts(NamedTuple):
         state: Where the fit begins.
         rows: History up to there.
         import_s: Seconds that importing the solver library took.
-        rss_baseline_mb: Memory after that, MB.
     """
 
     framework: Framework
@@ -53,7 +52,6 @@ class Parts(NamedTuple):
     state: training.State
     rows: Rows
     import_s: float
-    rss_baseline_mb: float | None
 
 
 def run(config: Config, folder: Path, *, group: str | None = None) -> dict[str, Any]:
@@ -106,6 +104,8 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
     recorder = Recorder(folder, framework, config.training, parts.state, parts.rows, cohort.digest, tracker)
     result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "framework": framework.name, "seed": config.seed}
     result["ignored_doses"] = cohort.ignored
+    # What is imported by now costs every framework the same memory, W&B's client too.
+    baseline = rss_mb()
     try:
         for progress in training.fit(
             framework, config.model, cohort, config.training, parts.state, seed=config.seed, subjects=parts.fitted
@@ -117,7 +117,7 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
     except (Exception, KeyboardInterrupt) as error:
         message = f"interrupted; go on with resume={folder}" if isinstance(error, KeyboardInterrupt) else str(error)
         result |= {"status": "failed", "error": {"type": type(error).__name__, "message": message}, "accuracy": None}
-        result |= _measured(parts, recorder, rss_peak_mb(), None)
+        result |= _measured(parts, recorder, (baseline, rss_peak_mb()), None)
         with contextlib.suppress(OSError):  # the disk may be what failed; the error that led here is the one to tell
             recorder.close()
             store.write_json(folder / "result.json", result)
@@ -126,7 +126,7 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
     score = accuracy(fitted.predicted[parts.fitted], cohort.amounts[parts.fitted])
     result |= {"status": "completed", "kept_iteration": fitted.iteration}
     result["accuracy"] = {**score._asdict(), **_scores(parts, fitted.predicted)}
-    result |= _measured(parts, recorder, peak, fitted.report)
+    result |= _measured(parts, recorder, (baseline, peak), fitted.report)
     _leave_arrays(folder, config, parts, fitted)
     store.write_json(folder / "result.json", result)
     figures: list[Path] = []
@@ -143,7 +143,7 @@ def prepare(config: Config, folder: Path) -> Parts:
     """Everything that can be refused is refused here, before a file is written."""
     began = time.perf_counter()
     framework_class = frameworks.load(str(config.framework.name))
-    import_s, baseline = time.perf_counter() - began, rss_mb()
+    import_s = time.perf_counter() - began
     framework = framework_class.create(
         config.solver,
         precision=config.accelerator.precision,
@@ -157,14 +157,14 @@ def prepare(config: Config, folder: Path) -> Parts:
     data.batches(len(parts[0]), config.training.batch_size, config.seed)
     if config.resume is None:
         state = training.start(framework, config.model.initial_params(cohort.amounts.shape[-1], config.seed))
-        return Parts(framework, cohort, *parts, state, [], import_s, baseline)
+        return Parts(framework, cohort, *parts, state, [], import_s)
     shapes = config.model.shapes(cohort.amounts.shape[-1])
     state, rows = read_checkpoint(folder / "checkpoint.npz", framework, shapes, cohort.digest)
     if state.iteration > config.training.iterations:
         raise ConfigError(
             f"training.iterations={config.training.iterations}: the run has already done {state.iteration}"
         )
-    return Parts(framework, cohort, *parts, state, rows, import_s, baseline)
+    return Parts(framework, cohort, *parts, state, rows, import_s)
 
 
 def claim(folder: Path, config: Config) -> None:
@@ -222,13 +222,13 @@ def _scores(parts: Parts, predicted: np.ndarray) -> dict[str, Any]:
     return {**scores, "held_out": {**accuracy(predicted[unseen], observed[unseen])._asdict(), "subjects": len(unseen)}}
 
 
-def _measured(parts: Parts, recorder: Recorder, peak: float | None, report: Report | None) -> dict[str, Any]:
+def _measured(parts: Parts, recorder: Recorder, memory: tuple, report: Report | None) -> dict[str, Any]:
     # Times of steps are of this process, or of the whole run where this process did too little to tell; training is
     # always the whole run's.
     own = recorder.seconds if len(recorder.seconds) > 1 else [row["step_ms"] / 1e3 for row in recorder.rows]
     performance = {"import_s": parts.import_s, **step_times(own)}
     performance["training_s"] = sum(row["step_ms"] for row in recorder.rows) / 1e3
-    performance |= {"rss_baseline_mb": parts.rss_baseline_mb, "rss_peak_mb": peak}
+    performance |= dict(zip(("rss_baseline_mb", "rss_peak_mb"), memory, strict=True))
     counts = None if report is None else solver_counts(parts.framework, report)
     return {"iterations": recorder.state.iteration, "performance": performance, "solver": counts}
 

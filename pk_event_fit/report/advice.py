@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .costs import compiled_gain
 from .document import Bullets, Heading, Paragraph, Table
-from .findings import CRITERIA, Criterion, compiled_gain, ordered
+from .findings import CRITERIA, Criterion, ordered
 from .measures import Evidence
 from .results import TREATED
 from .series import FIELDS, TREATMENTS
@@ -37,8 +38,7 @@ def strengths(evidence: Evidence, variants: list[str]) -> list[str]:
             shared = f", no different from {listed(others)}" if others else ""
             value = evidence.numbers(order.means[variant], criterion.unit)
             items.append(f"{variant} has {criterion.least}: {value}{shared}.")
-    gains = [compiled_gain(evidence, variant) for variant in variants]
-    return items + [gain for gain in gains if gain and gain.startswith("Compiled")]
+    return items + [text for text, quicker in _gains(evidence, variants) if quicker]
 
 
 def cautions(evidence: Evidence, variants: list[str]) -> list[str]:
@@ -46,6 +46,14 @@ def cautions(evidence: Evidence, variants: list[str]) -> list[str]:
     items, n = [], evidence.numbers
     for criterion in CRITERIA:
         order = ordered(evidence, criterion)
+        if order is not None and order.per != "once" and not order.ratios and len(order.means) > 1:
+            first, *_, last = order.means
+            if last in variants:
+                most, least = (n(order.means[name], criterion.unit) for name in (last, first))
+                items.append(
+                    f"In one measurement each {last} has {criterion.most}: {most}, against {least} with {first}."
+                )
+            continue
         if order is None or not order.beaten or order.beaten[-1] not in variants:
             continue
         last = order.beaten[-1]
@@ -57,8 +65,11 @@ def cautions(evidence: Evidence, variants: list[str]) -> list[str]:
             items.append(f"Job {n.name(run.name)} of {run.variant} is {run.status}{why}.")
     for variant in variants:
         items += _unable(evidence, variant)
-    gains = [compiled_gain(evidence, variant) for variant in variants]
-    return items + [gain for gain in gains if gain and not gain.startswith("Compiled")]
+    return items + [text for text, quicker in _gains(evidence, variants) if not quicker]
+
+
+def _gains(evidence: Evidence, variants: list[str]) -> list[tuple[str, bool]]:
+    return [gain for gain in (compiled_gain(evidence, variant) for variant in variants) if gain]
 
 
 def _unable(evidence: Evidence, variant: str) -> list[str]:

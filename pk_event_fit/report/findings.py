@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..metrics.statistics import Ratio
+from .costs import adjoint_brief
 from .measures import Evidence
 from .results import TREATED
-from .series import FIELDS, MODES, TREATMENTS
+from .series import FIELDS, TREATMENTS
 from .setting import listed
-from .standing import LEVEL, Standing, compare
+from .standing import LEVEL, Standing
 
 
 class Criterion(NamedTuple):
@@ -147,62 +147,14 @@ def failed(evidence: Evidence) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def adjoint_cost(evidence: Evidence) -> str:
-    """What the adjoint gradient costs against the direct one, and how much more it errs, library by library."""
-    found, n = _adjoint(evidence), evidence.numbers
-    if not found:
-        return "What the adjoint gradient costs against the direct one was not measured."
-    words = []
-    for variant, (ratio, errors) in found.items():
-        time = f"{n.ratio(ratio.ratio, ratio.low or 0, ratio.high or 0)} times the time"
-        words.append(f"{variant}: {time}, error {n(errors[1])} against {n(errors[0])}")
-    return f"Time with its {n.percent(LEVEL)} interval, and relative error. {'; '.join(words)}."
-
-
-def adjoint_brief(evidence: Evidence) -> str:
-    """The same in short: in which libraries the adjoint gradient is slower, and in which it errs more."""
-    found, n = _adjoint(evidence), evidence.numbers
-    if not found:
-        return "What the adjoint gradient costs against the direct one was not measured."
-    cases: dict[str, list[str]] = {}
-    for variant, (ratio, _) in found.items():
-        low, high = ratio.low or 0, ratio.high or 0
-        case = "no faster and no slower" if low <= 1 <= high else "slower" if low > 1 else "faster"
-        cases.setdefault(case, []).append(f"{variant} ({n(ratio.ratio)} times the time)")
-    known = {v: (e[0], e[1]) for v, (_, e) in found.items() if e[0] is not None and e[1] is not None}
-    worse = [variant for variant, (direct, adjoint) in known.items() if adjoint > direct]
-    errs = f" It errs more than the direct one in {listed(worse)}." if worse else ""
-    return f"The adjoint gradient is {'; '.join(f'{case} in {listed(names)}' for case, names in cases.items())}.{errs}"
-
-
-def _adjoint(evidence: Evidence) -> dict[str, tuple[Ratio, list[float | None]]]:
-    """By variant: time of the adjoint gradient over that of the direct one, and both errors, the direct one first."""
-    found = {}
-    for variant in evidence.frameworks:
-        direct, adjoint = (evidence.one(variant, "gradient", mode) for mode in MODES)
-        ratio = compare(adjoint, direct) if adjoint and direct else None
-        if ratio is not None and ratio.low is not None:
-            found[variant] = (ratio, [evidence.mean(variant, "gradient_error", mode) for mode in MODES])
-    return found
-
-
-def compiled_gain(evidence: Evidence, variant: str) -> str | None:
-    """What compiling brings a library's training step; None where it was not measured."""
-    plain, fast = evidence.one(variant, "step", MODES[0]), evidence.one(f"{variant}-compiled", "step", MODES[0])
-    found = compare(fast, plain) if fast and plain else None
-    if found is None or found.low is None or found.high is None:
-        return None
-    n = evidence.numbers
-    times = f"{n.ratio(found.ratio, found.low, found.high)} times that of the plain one"
-    if found.low <= 1 <= found.high:
-        return f"Compiling makes no difference to its training step: {times}."
-    return f"Compiled, its training step takes {times}."
-
-
 def treatments(evidence: Evidence, field: str) -> list[str]:
     """Which treatment of a dose errs least, over the libraries, by the largest error of the curve and by the jump's."""
     winners: dict[str, list[str]] = {}
+    spans: dict[str, list[float]] = {}
     for variant in evidence.frameworks:
+        for t in TREATMENTS:
+            if (worst := evidence.mean(variant, "error_max_mg", f"{field}/{t}")) is not None:
+                spans.setdefault(t, []).append(worst)
         errors = {t: evidence.mean(variant, "jump_error_mg", f"{field}/{t}") for t in TREATMENTS}
         known = {t: error for t, error in errors.items() if error is not None}
         if len(known) < 2:
@@ -213,7 +165,13 @@ def treatments(evidence: Evidence, field: str) -> list[str]:
     if not winners:
         return [f"The treatments of a dose were not compared with the {field} field."]
     parts = [f"{best} in {listed(names)}" for best, names in winners.items()]
-    return [f"With the {field} field the error of the jump is smallest with {'; with '.join(parts)}."]
+    n = evidence.numbers
+    ends = {t: (n(min(found), "mg"), n(max(found), "mg")) for t, found in spans.items()}
+    reach = [f"{TREATED[t]}, {a if a == b else f'{a} to {b}'}" for t, (a, b) in ends.items()]
+    return [
+        f"With the {field} field the error of the jump is smallest with {'; with '.join(parts)}.",
+        f"The largest error anywhere, over the libraries: {'; '.join(reach)}.",
+    ]
 
 
 def treated(evidence: Evidence, field: str) -> list[tuple[str, str]]:

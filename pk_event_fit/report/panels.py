@@ -21,7 +21,6 @@ from .ink import (
     say,
     set_rows,
     settle,
-    tint,
     words,
 )
 from .sweep import Sweep
@@ -219,21 +218,24 @@ def machine(sweep: Sweep) -> str:
     return f"{max(sorted(set(told)), key=told.count)}. " if told else ""
 
 
+GRADIENTS = {"direct": "direct", "direct_few": "direct, few points", "adjoint": "adjoint, few points"}
+
+
 def gradient_rows(sweep: Sweep) -> list[tuple[str, str]]:
     """Variant and mode of every row; compiled variants have the direct mode alone."""
-    return [(v, mode) for v in sweep.variants for mode in (("direct",) if compiled(v) else ("direct", "adjoint"))]
+    return [(v, mode) for v in sweep.variants for mode in (("direct",) if compiled(v) else GRADIENTS)]
 
 
 def _name_rows(axis: Axes, rows: Sequence[tuple[str, str]]) -> None:
-    names = [v if compiled(v) else f"{words(v, 16)}  {mode}" if mode == "direct" else mode for v, mode in rows]
-    set_rows(axis, names)
+    first = {v: v if compiled(v) else f"{words(v, 16)}  direct" for v, _ in rows}
+    set_rows(axis, [first[v] if mode == "direct" else GRADIENTS[mode] for v, mode in rows])
 
 
 def gradient_cost(axis: Axes, sweep: Sweep, look: Look, rows: Sequence[tuple[str, str]]) -> bool:
-    """Time of the forward (pale) and the backward pass, and their ratio."""
+    """Time of the forward pass (hollow) and of the whole gradient (full), and that of the backward over the forward."""
     settle(axis, "time of a gradient", "time (ms)", grid="x")
     _name_rows(axis, rows)
-    top = 0.0
+    found: list[float] = []
     for row, (variant, mode) in enumerate(rows):
         part = mode_of(sweep, variant, mode)
         if not part.get("forward_ms") or not part.get("gradient_ms"):
@@ -241,18 +243,20 @@ def gradient_cost(axis: Axes, sweep: Sweep, look: Look, rows: Sequence[tuple[str
             continue
         forward, total = float(np.mean(part["forward_ms"])), float(np.mean(part["gradient_ms"]))
         sd = float(np.std(part["gradient_ms"], ddof=1)) if len(part["gradient_ms"]) > 1 else None
-        axis.barh(row, forward, height=0.66, facecolor=tint(look.colour(variant), 0.7), edgecolor=look.colour(variant))
-        axis.barh(row, max(0.0, total - forward), left=forward, height=0.66, **look.fill(variant))
-        axis.errorbar(total, row, xerr=sd, color=TEXT, capsize=3, lw=1.1)
+        colour = look.colour(variant)
+        axis.plot([forward, total], [row, row], color=colour, lw=2.2, ls="--" if compiled(variant) else "-", zorder=2)
+        axis.plot(forward, row, "o", ms=7, mfc="white", mec=colour, mew=1.4, zorder=3)
+        axis.plot(total, row, "o", ms=7, mfc=colour, mec=colour, zorder=3)
+        axis.errorbar(total, row, xerr=sd, color=TEXT, capsize=3, lw=1.1, zorder=4)
         ratio = f", ×{(total - forward) / forward:.2g}" if forward > 0 else ""
-        axis.annotate(f"{figures(total)}{ratio}", (total + (sd or 0), row), xytext=(5, 0), textcoords="offset points",
+        axis.annotate(f"{figures(total)}{ratio}", (total + (sd or 0), row), xytext=(7, 0), textcoords="offset points",
                       va="center", fontsize=9)  # fmt: skip
-        top = max(top, total + (sd or 0))
-    if not top:
+        found += [forward, total + (sd or 0)]
+    if not found:
         nothing(axis, "not measured")
         return False
-    axis.set_xlim(0, top * 1.02)
-    room(axis, 0.25)
+    axis.set_xlim(min(found) / 1.6, max(found) * (max(found) / min(found)) ** 0.45 * 1.6)
+    logarithmic(axis, "x")
     return True
 
 

@@ -36,8 +36,8 @@ CAPTIONS = {
     "dot a tolerance.",
     "stability": "What happens at the doses by framework and treatment, for the true and for the learned field; the "
     "darker a cell, the larger the number within its column.",
-    "gradients": "Time of a gradient, forward and backward, and its error against the exact gradient, direct and "
-    "adjoint.",
+    "gradients": "Time of a gradient, forward and backward, and its error against the exact gradient: direct, and "
+    "direct and adjoint at few report points.",
     "dashboard": "The comparison in one picture: step time, memory, accuracy, loss, a dose from close up, and work "
     "against precision.",
 }
@@ -198,7 +198,7 @@ def gradients(sweep: Sweep, look: Look) -> Figure | None:
     cost, error = axes[0]
     if not any([panels.gradient_cost(cost, sweep, look, rows), panels.gradient_error(error, sweep, look, rows)]):
         return None
-    footnote(figure, "Left: pale, forward; full, backward; × is backward over forward. Hatched: compiled.")
+    footnote(figure, "Left: hollow, forward solve; full, whole gradient; × is backward over forward. Dashed: compiled.")
     return figure
 
 

@@ -105,26 +105,34 @@ def _fits(evidence: Evidence) -> Table:
     )
 
 
+MODE = {"direct": "direct", "direct_few": "direct, few points", "adjoint": "adjoint, few points"}
+
+
 def gradients(evidence: Evidence) -> list[Table]:
     """What a gradient costs and how wrong it is, direct and by the adjoint equation."""
     n, rows = evidence.numbers, []
-    head = ["variant", "gradient", "forward solve, ms", f"backward over forward time {interval(evidence)}",
-            "relative error of the gradient", "evaluations", "memory for the backward pass"]  # fmt: skip
+    head = ["variant", "gradient", "report points", "forward solve, ms",
+            f"backward over forward time {interval(evidence)}", "relative error of the gradient",
+            "evaluations", "memory for the backward pass"]  # fmt: skip
     for variant, (_, compiled) in evidence.frameworks.items():
         for mode in MODES[: 1 if compiled else None]:
             why = evidence.why_no_probe("speed", variant, "modes", mode)
             if evidence.one(variant, "forward", mode) is None:
-                rows.append([variant, mode, why, NONE, NONE, NONE, NONE])
+                rows.append([variant, MODE[mode], why, NONE, NONE, NONE, NONE, NONE])
                 continue
             cost = backward_cost(evidence, variant, mode)
             saved = evidence.one(variant, "backward_memory", mode)
             rows.append([
-                variant, mode, number(evidence, variant, "forward", mode, why),
+                variant, MODE[mode], number(evidence, variant, "points", mode, "not recorded"),
+                number(evidence, variant, "forward", mode, why),
                 n.ratio(*cost) if cost else "not measured", number(evidence, variant, "gradient_error", mode, why),
                 number(evidence, variant, "evaluations", mode, why),
                 f"{n(saved.values[0])} {saved.unit}" if saved else "not measured",
             ])  # fmt: skip
-    note = "The error is that of the whole gradient against the exact one, by the Euclidean norm."
+    note = (
+        "The error is that of the whole gradient against the exact one, by the Euclidean norm. The adjoint is compared "
+        "at few report points in each interval, since libraries stop at each on their way back."
+    )
     return [Table("Gradients", head, rows, note)]
 
 

@@ -16,14 +16,14 @@ from .sweep import Run, Sweep
 
 FIT, MODES, PASSES, TREATMENTS = (
     "fit",
-    ("direct", "adjoint"),
+    ("direct", "direct_few", "adjoint"),
     ("forward", "gradient"),
     ("restart", "jump_ts", "nothing"),
 )
 FIELDS, COMPARTMENTS = ("true", "learned"), ("central", "peripheral")
 PERFORMANCE, STABILITY, ACCURACY, REPRODUCIBILITY = "performance", "stability", "accuracy", "reproducibility"
 PERCENTILES = ("median", "p10", "p90")
-COUNTS = ("accepted", "rejected", "evaluations", "forward_evaluations")
+COUNTS = ("accepted", "rejected", "evaluations", "forward_evaluations", "points")
 NOISE = "noise_mg2"
 STABLE = {
     "jump_mg": "mg", "jump_error_mg": "mg", "jump_error_max_mg": "mg", "overshoot_percent_mean": "%",
@@ -185,7 +185,8 @@ def _speed(probe: _Probe) -> Iterator[Series]:
         above = None if peak is None or base is None else peak - base
         yield probe.once(PERFORMANCE, "memory_above", f"probe/{mode}", "MB", above, "single")
         for name in COUNTS:
-            yield probe.once(PERFORMANCE, name, mode, "a training step", inside(content, name))
+            unit = "report points" if name == "points" else "a training step"
+            yield probe.once(PERFORMANCE, name, mode, unit, inside(content, name))
         for name in ("gradient_error", "gradient_error_max", "loss_error"):
             yield probe.once(PERFORMANCE, name, mode, "1", inside(content, name))
 

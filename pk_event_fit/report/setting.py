@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from .measures import Evidence
 
-TOOLS = {"hydra-core", "omegaconf", "pyyaml", "matplotlib", "tqdm", "wandb", "pk-event-fit"}  # they compute nothing
+# They compute nothing.
+TOOLS = {"hydra-core", "omegaconf", "pyyaml", "matplotlib", "tqdm", "wandb", "wandb-workspaces", "pk-event-fit"}
 UNKNOWN = "not recorded"
 UNSET = {"training.batch_size": "all subjects at once"}  # what a setting that is open means
 

@@ -34,6 +34,7 @@ MODE = {
     "gradient_ms": [AMOUNT], "step_ms": [AMOUNT], "peak_mb": AMOUNT, "backward_memory_mb": AMOUNT,
     "backward_memory_kind": TEXT, "accepted": AMOUNT, "rejected": AMOUNT, "counted_for": TEXT, "evaluations": AMOUNT,
     "forward_evaluations": AMOUNT, "gradient_error": AMOUNT, "gradient_error_max": AMOUNT, "loss_error": AMOUNT,
+    "points": COUNT,
 }  # fmt: skip
 POINT = {
     "rtol": AMOUNT, "atol": AMOUNT, "status": TEXT, "error": TEXT, "error_mg": AMOUNT, "rms_mg": AMOUNT,

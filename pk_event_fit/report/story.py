@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from . import advice, findings
+from . import advice, costs, findings
 from .document import Block, Bullets, Code, Figure, Heading, Paragraph, Table
 from .measures import Evidence
 from .series import FIELDS, inside, number
@@ -142,7 +142,7 @@ def performance(evidence: Evidence, tables: Tables, figures: Figures) -> list[Bl
         Bullets([*_verdicts(evidence, times), *compiled]),
         *tables.get("performance", ()), *_shown(figures, "training_time"),
         Paragraph(findings.verdict(evidence, findings.MEMORY)), *_shown(figures, "memory"),
-        Bullets([("Adjoint against direct.", findings.adjoint_cost(evidence)), *_verdicts(evidence, errors)]),
+        Bullets([("Adjoint against direct.", costs.adjoint_cost(evidence)), *_verdicts(evidence, errors)]),
         *tables.get("gradients", ()), *_shown(figures, "gradients"),
     ]  # fmt: skip
 
@@ -152,8 +152,8 @@ def _verdicts(evidence: Evidence, criteria: Mapping[str, findings.Criterion]) ->
 
 
 def _gain(evidence: Evidence, variant: str) -> str | None:
-    gain = findings.compiled_gain(evidence, variant)
-    return f"{variant}: {gain[0].lower()}{gain[1:]}" if gain else None
+    gain = costs.compiled_gain(evidence, variant)
+    return f"{variant}: {gain[0][0].lower()}{gain[0][1:]}" if gain else None
 
 
 def stability(evidence: Evidence, tables: Tables, figures: Figures) -> list[Block]:
