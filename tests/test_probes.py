@@ -35,6 +35,21 @@ def order(tmp_path, probe="speed", framework="torchode", **changes):
     return {**about, **paths}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_points():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "ADJOINT_POINTS", 5)
+        yield
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, few_points):
+    """The bench, what the exact probe says, and the folder with its file."""
+    folder = tmp_path_factory.mktemp("exact")
+    bench = Bench(order(folder, "exact", "diffrax"))
+    return bench, finished(exact.probe(bench)), folder
+
+
 def finished(generator):
     """What a probe returns, when it always gets its turn."""
     while True:
@@ -69,11 +84,9 @@ def test_both_flows_agree_through_an_infusion():
         np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
-def test_the_exact_gradient_is_that_of_central_differences(tmp_path, monkeypatch):
-    monkeypatch.setattr(exact, "ADJOINT_POINTS", 5)
-    bench = Bench(order(tmp_path, "exact", "diffrax"))
-    told = finished(exact.probe(bench))
-    with np.load(tmp_path / "exact.npz") as stored:
+def test_the_exact_gradient_is_that_of_central_differences(reference):
+    bench, told, folder = reference
+    with np.load(folder / "exact.npz") as stored:
         gradient = {name.removeprefix("all."): stored[name] for name in stored if name.startswith("all.")}
         few = stored["loss.few"]
     chosen = bench.cohort.take(bench.fitted)
@@ -96,25 +109,24 @@ def test_the_exact_gradient_is_that_of_central_differences(tmp_path, monkeypatch
     assert told["uncertainty"] < 1e-5
 
 
-def test_speed_counts_times_and_compares_both_modes(tmp_path):
-    finished(exact.probe(Bench(order(tmp_path, "exact", "diffrax"))))
-    found = finished(speed.probe(Bench(order(tmp_path, framework="torchdiffeq"))))
-    for mode in ("direct", "adjoint"):
+def test_speed_counts_times_and_compares_both_modes(reference):
+    found = finished(speed.probe(Bench(order(reference[2], framework="torchdiffeq"))))
+    for mode in ("direct", "direct_few", "adjoint"):
         part = found["modes"][mode]
         assert part["status"] == "completed", part["error"]
         assert len(part["forward_ms"]) == len(part["gradient_ms"]) == found["rounds"] == 5
         assert ("step_ms" in part) == (mode == "direct")
         assert part["gradient_error"] < 1e-2
+        assert part["points"] == (12 if mode == "direct" else 5)
         assert part["evaluations"] >= part["forward_evaluations"] > 4 * 6
     assert found["modes"]["adjoint"]["evaluations"] > found["modes"]["direct"]["evaluations"]
     assert found["modes"]["direct"]["backward_memory_mb"] > found["modes"]["adjoint"]["backward_memory_mb"]
 
 
-def test_a_gradient_that_is_wrong_is_seen(tmp_path, monkeypatch):
-    finished(exact.probe(Bench(order(tmp_path, "exact", "diffrax"))))
+def test_a_gradient_that_is_wrong_is_seen(reference, monkeypatch):
     right = exact.flat
     monkeypatch.setattr(speed, "flat", lambda g: right(g) * (1.25 if g["bias_0"].dtype == np.float32 else 1.0))
-    found = finished(speed.probe(Bench(order(tmp_path))))
+    found = finished(speed.probe(Bench(order(reference[2]))))
     assert found["modes"]["direct"]["gradient_error"] == pytest.approx(0.25, rel=0.05)
 
 
