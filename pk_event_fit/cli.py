@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 import yaml
@@ -30,7 +30,7 @@ from .config import Config
 from .errors import CheckpointError, ConfigError, PKEventError
 from .frameworks import available
 from .report.tables import write_summary
-from .tracking import Tracker
+from .tracking import leave
 
 _HERE = Path(__file__).resolve().parent
 CONF = next(folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir())
@@ -136,6 +136,7 @@ def _wait(process: subprocess.Popen, order: str) -> int:
 _jobs: list[tuple[Path, int]] = []
 _sweep: list[Path] = []
 _plan: list[Config] = []
+_asked = sys.argv[1:]
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -153,7 +154,7 @@ def _task(composed: DictConfig) -> None:
             print(f"error: {_sweep[0]}: already holds a sweep; name another hydra.sweep.dir", file=sys.stderr)
             sys.exit(2)  # Hydra keeps an exception for later and runs the other jobs
         if info.job.num == 0 and _plan:
-            comparison.write_plan(_sweep[0], _plan, info.runtime.choices.get("experiment"))
+            comparison.write_plan(_sweep[0], _plan, info.runtime.choices.get("experiment"), _asked)
     code = 130
     try:
         code = launch(typed(composed), folder, group=group)
@@ -185,9 +186,9 @@ def main() -> None:
     except (PKEventError, HydraException, OmegaConfBaseException, OSError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
-    if _sweep and _jobs and _plan and _plan[0].study.probes:
-        _leave(comparison.conclude(_sweep[0], _plan, launch, interrupted=interrupted))
     codes = [code for _, code in _jobs]
+    if _sweep and _jobs and _plan and _plan[0].study.probes:
+        leave(comparison.conclude(_sweep[0], _plan, launch, failed=any(codes), interrupted=interrupted))
     if _sweep and _jobs:
         rows = write_summary(_sweep[0], [folder for folder, _ in _jobs], {f for f, code in _jobs if code == 2})
         print((_sweep[0] / "summary.md").read_text())
@@ -195,24 +196,20 @@ def main() -> None:
     sys.exit(130 if interrupted else (1 if _sweep and any(codes) else max(codes, default=0)))
 
 
-def _leave(code: int) -> NoReturn:
-    sys.stdout.flush()
-    if Tracker.stuck:
-        os._exit(code)  # everything is written, and W&B's exit hook would wait for its server for ever
-    sys.exit(code)
-
-
 def _swept(words: Sequence[str]) -> list[str]:
-    """The words, with the sweep that an experiment asks for written out, as far as they do not name their own."""
+    """The words, with the sweep that an experiment asks for written out, as far as they do not name their own.
+
+    Seeds change slowest, so that fits to be compared are neighbours in time.
+    """
     arguments = get_args_parser().parse_args(list(words))
-    named = [word for word in arguments.overrides if re.match(r"\+?experiment=|study\.", word)]
+    named = [word for word in arguments.overrides if re.match(r"\+*(experiment=|study\.)", word)]
     if _asks(arguments) or not any("experiment=" in word for word in named):
         return list(words)
     study = compose(named).study
-    own = {"framework": study.frameworks, "seed": study.seeds}
     told = {word.lstrip("+").partition("=")[0] for word in arguments.overrides}
-    more = [f"{key}={','.join(map(str, values))}" for key, values in own.items() if values and key not in told]
-    if not (study.frameworks or study.seeds):
+    own = (("seed", [str(seed) for seed in study.seeds]), ("framework", study.frameworks))
+    more = [f"{key}={','.join(values)}" for key, values in own if values and key not in told]
+    if not (study.seeds or study.frameworks):
         return list(words)
     return [*([] if arguments.multirun else ["--multirun"]), *words, *more]
 
@@ -287,9 +284,7 @@ def _one_line(error: BaseException) -> str:
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and dataclasses.is_dataclass(cause.object_type):
         names = ", ".join(entry.name for entry in dataclasses.fields(cause.object_type))
         return f"{cause.full_key or cause.key}: there is no such setting; here are {names}"
-    text = str(error).partition("Config search path")[0]
-    if cause is not None and cause is not error:
-        text += " " + str(cause)
+    text = str(error).partition("Config search path")[0] + (f" {cause}" if cause not in (None, error) else "")
     skip = ("To append to your config", "reference_type=", "object_type=", "full_key:", "Set the environment variable")
     lines = [line.strip() for line in text.splitlines()]
     key = getattr(cause, "full_key", None)

@@ -20,8 +20,8 @@ SCHEMA_VERSION = 1
 FILES = ("summary.csv", "summary.md", "measurements.csv", "report.html", "post.md")
 
 
-def write_plan(sweep: Path, plan: Sequence[Config], experiment: Any = None) -> None:
-    """Write `plan.json`: what will be run, so that what is missing later can be named."""
+def write_plan(sweep: Path, plan: Sequence[Config], experiment: Any = None, words: Sequence[str] = ()) -> None:
+    """Write `plan.json`: what will be run, so that what is missing later can be named, and by which words."""
     settings = plan[0].study
     jobs = [
         {
@@ -35,6 +35,7 @@ def write_plan(sweep: Path, plan: Sequence[Config], experiment: Any = None) -> N
     content = {
         "schema_version": SCHEMA_VERSION,
         "experiment": experiment if isinstance(experiment, str) else None,
+        "words": list(words),
         "jobs": jobs,
         "variants": list(_variants(plan)),
         "probes": list(settings.probes),
@@ -42,13 +43,16 @@ def write_plan(sweep: Path, plan: Sequence[Config], experiment: Any = None) -> N
     store.write_json(sweep / "plan.json", content)
 
 
-def conclude(sweep: Path, plan: Sequence[Config], launch: Callable[..., int], *, interrupted: bool) -> int:
+def conclude(
+    sweep: Path, plan: Sequence[Config], launch: Callable[..., int], *, failed: bool = False, interrupted: bool = False
+) -> int:
     """Fit what is compiled, measure, and write tables, figures and pages.
 
     Args:
         sweep: Its folder, with the jobs of the sweep itself done.
         plan: The configs of those jobs.
         launch: Runs a job in a fresh process and returns its exit code.
+        failed: Whether one of them failed.
         interrupted: Whether to leave out all that is still to be run.
 
     Returns:
@@ -70,12 +74,18 @@ def conclude(sweep: Path, plan: Sequence[Config], launch: Callable[..., int], *,
     except KeyboardInterrupt:
         print("interrupted: what was not measured will be named as missing", file=sys.stderr, flush=True)
         interrupted = True
-    problems = build(sweep)
+    try:
+        problems = build(sweep)
+        _track(sweep, plan[0])
+    except (PKEventError, OSError) as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     for problem in problems:
         print(f"problem: {problem}", file=sys.stderr)
-    _track(sweep, plan[0])
     print(f"sweep  {sweep / 'report.html'}, post.md, summary.md, measurements.csv", flush=True)
-    return 130 if interrupted else int(bool(problems))
+    return 130 if interrupted else int(failed or bool(problems))
 
 
 HEADLINES = (("step", "direct"), ("rmse", ""), ("rmse", "held out"))
@@ -83,7 +93,7 @@ HEADLINES = (("step", "direct"), ("rmse", ""), ("rmse", "held out"))
 
 def _track(sweep: Path, config: Config) -> None:
     """An aggregate run in W&B with tables, figures and pages, and the workspace where there is an account."""
-    tables = {}
+    tables: dict[str, tuple[list, list[list]]] = {}
     for name in ("summary", "measurements"):
         with (sweep / f"{name}.csv").open(newline="") as file:
             head, *rows = csv.reader(file)
@@ -123,6 +133,7 @@ def _jobs(plan: Sequence[Config]) -> list[tuple[str, Config]]:
             ),
         )
         for name in plan[0].study.compiled
+        if name in {config.framework.name for config in plan}
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -156,6 +157,17 @@ def decided(config: Config, group: str | None) -> Config:
         chosen = replace(config.accelerator, precision="float32" if single else "float64")
         config = replace(config, accelerator=chosen)
     return config
+
+
+def forget_compiled() -> tempfile.TemporaryDirectory:
+    """Make torch compile anew: it would else take what an earlier process compiled, and its time with it.
+
+    Returns:
+        The cache's folder, to be held as long as the process compiles.
+    """
+    folder = tempfile.TemporaryDirectory()
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder.name
+    return folder
 
 
 def set_threads(threads: int | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
 import traceback
@@ -18,7 +17,7 @@ import yaml
 
 from . import data, frameworks, store, training
 from .checkpoint import HISTORY, Rows, read_checkpoint, write_weights
-from .config import Config, decided, from_dict, set_threads
+from .config import Config, decided, forget_compiled, from_dict, set_threads
 from .data import Cohort
 from .errors import CheckpointError, ConfigError, PKEventError, SolverFailure, TrainingFailure
 from .frameworks.base import Framework, Report
@@ -27,7 +26,7 @@ from .metrics.performance import rss_mb, rss_peak_mb, step_times
 from .provenance import provenance
 from .record import Recorder
 from .study import variant_of
-from .tracking import Tracker
+from .tracking import Tracker, leave
 
 SCHEMA_VERSION = 1
 
@@ -72,6 +71,8 @@ def run(config: Config, folder: Path, *, group: str | None = None) -> dict[str, 
     config = decided(config, group)
     set_threads(config.accelerator.threads)
     with contextlib.ExitStack() as held:
+        if config.accelerator.compile:
+            held.enter_context(forget_compiled())
         if config.resume is not None:
             held.enter_context(store.locked(folder))
         parts = prepare(config, folder)
@@ -283,10 +284,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print(f"interrupted; go on with resume={order['folder']}", file=sys.stderr)
         code = 130
-    if Tracker.stuck:
-        sys.stdout.flush()
-        os._exit(code)  # everything is written, and W&B's exit hook would wait for its server for ever
-    sys.exit(code)
+    leave(code)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ class Study:
         for name, low in (("rounds", 5), ("calls", 1), ("iterations", 1)):
             if not low <= getattr(self, name) <= 1_000_000:
                 raise ConfigError(f"study.{name}={getattr(self, name)}: must be {low} or more")
+        if len(set(self.compiled)) < len(self.compiled) or "diffrax" in self.compiled:
+            raise ConfigError(f"study.compiled={self.compiled}: needs different names; diffrax is always compiled")
         for probe in self.probes:
             if probe not in PROBES:
                 raise ConfigError(f"study.probes: there is no {probe}; choose of {', '.join(PROBES)}")
@@ -73,7 +75,9 @@ class Contestant:
         """Let it work until it gives the turn away; False once it is done, however it ended."""
         self._say("go")
         try:
-            self.over = self._lines.get(timeout=PATIENCE) != "turn\n"
+            while (line := self._lines.get(timeout=PATIENCE)) not in ("turn\n", ""):
+                pass  # not ours
+            self.over = line == ""
         except queue.Empty:
             self._process.kill()
             self.over = self._silent = True

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from .errors import ConfigError
 
@@ -147,6 +147,14 @@ class Tracker:
         except Exception as error:
             _say(one_line(error))
             self._run = None
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, without W&B's exit hook where that would wait for its server for ever."""
+    sys.stdout.flush()
+    if Tracker.stuck:
+        os._exit(code)
+    sys.exit(code)
 
 
 def track_sweep(

@@ -343,6 +343,7 @@ def _stability(path, name, compiled, rounds):
 
 def _treated(error, scale, missed, treatment):
     return {
+        "missed": missed,
         "status": "completed",
         "error": None,
         "jump_mg": 100.0 - error,

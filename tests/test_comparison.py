@@ -25,7 +25,8 @@ def test_the_full_experiment_is_three_seeds_of_every_framework():
     jobs = list(_planned(_swept(["+experiment=framework_comparison"])))
     assert len(jobs) == 12
     assert {job.training.iterations for job in jobs} == {2000}
-    assert {job.seed for job in jobs} == {0, 1, 2}
+    # Fits to be compared are neighbours in time.
+    assert [job.seed for job in jobs] == [0] * 4 + [1] * 4 + [2] * 4
 
 
 def test_what_is_named_beats_what_the_experiment_sweeps():
@@ -63,6 +64,11 @@ def test_the_plan_names_every_job_that_will_run(tmp_path):
     assert [job["compile"] for job in told["jobs"]] == [False, False, True]
     assert told["variants"] == ["diffrax", "torchode", "torchode-compiled"]
     assert told["experiment"] == "framework_comparison_quick"
+
+
+def test_only_what_is_compared_plain_is_compared_compiled(tmp_path):
+    comparison.write_plan(tmp_path, plan()[:1], None)
+    assert json.loads((tmp_path / "plan.json").read_text())["variants"] == ["diffrax"]
 
 
 def test_a_sweep_of_which_nothing_finished_says_so(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from pk_event_fit import study
 from pk_event_fit.compartments import TYPICAL, TwoCompartment
 from pk_event_fit.config import Config, FrameworkChoice, from_dict
 from pk_event_fit.data import Data, load, split
-from pk_event_fit.errors import ConfigError
+from pk_event_fit.errors import ConfigError, SolverFailure
 from pk_event_fit.fields import Mlp
 from pk_event_fit.frameworks.base import Interval
 from pk_event_fit.probes import exact, precision, speed, stability, train
@@ -155,6 +155,7 @@ def test_only_a_solver_that_is_told_of_the_dose_sees_it(tmp_path):
     # At rest nothing makes the solver take short steps: it passes over all three infusions.
     assert found["nothing"]["error_max_mg"] > 50
     assert found["restart"]["steps_after_dose"] > 0.9
+    assert [found[name]["missed"] for name in ("restart", "jump_ts", "nothing")] == [False, False, True]
 
 
 def test_what_cannot_be_told_of_a_dose_says_so(tmp_path):
@@ -234,7 +235,30 @@ def test_what_a_library_cannot_do_is_unsupported(tmp_path):
     assert "does not have it" in told["fields"]["true"]["restart"]["error"]
 
 
-@pytest.mark.parametrize(("change", "names"), [({"rounds": 4}, "study.rounds=4"), ({"probes": ["x"]}, "there is no x")])
+def test_a_line_that_is_no_sign_is_no_end(tmp_path):
+    contestant = study.Contestant(order(tmp_path))
+    contestant._lines.put("a library says hello\n")
+    assert contestant.turn() is True
+    contestant.stop()
+
+
+def test_an_exact_solution_that_ends_early_is_a_failure():
+    def blows_up(xp, params, t, y, covariates):
+        return y**2
+
+    table = Interval(np.arange(1), np.zeros((1, 1)), np.full((1, 1), 2.0), np.zeros((1, 1, 1)))
+    with pytest.raises(SolverFailure, match="DOP853"):
+        trajectory(field_flow(blows_up, {}), table, np.ones((1, 1)), [np.array([0.5, 2.0])])
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"rounds": 4}, "study.rounds=4"),
+        ({"probes": ["x"]}, "there is no x"),
+        ({"compiled": ["diffrax"]}, "always compiled"),
+    ],
+)
 def test_a_study_that_makes_no_sense_is_refused(change, names):
     with pytest.raises(ConfigError, match=names):
         Study(**change)

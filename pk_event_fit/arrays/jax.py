@@ -98,7 +98,8 @@ class JaxArrays(Arrays):
 
     def adam_init(self, params):
         state = optax.scale_by_adam().init(params)
-        return Moments(state.count, state.mu, state.nu)
+        # Put on the device like what an update returns: it would else be compiled again at its second call.
+        return jax.device_put(Moments(state.count, state.mu, state.nu), self.device)
 
     def adam_update(self, params, gradient, moments, learning_rate):
         state = optax.ScaleByAdamState(count=moments.count, mu=moments.mean, nu=moments.square)
@@ -107,4 +108,4 @@ class JaxArrays(Arrays):
         return params, Moments(state.count, state.mu, state.nu)
 
     def adam_restore(self, count, mean, square):
-        return Moments(jnp.asarray(count, jnp.int32), mean, square)
+        return Moments(jax.device_put(jnp.asarray(count, jnp.int32), self.device), mean, square)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
 import platform
+import signal
 import sys
 import traceback
 from collections.abc import Generator
@@ -37,7 +39,10 @@ def run(order: dict[str, Any]) -> Generator[None, None, dict[str, Any]]:
 
 def main() -> None:
     """Entry of `python -m pk_event_fit.probes`."""
-    channel, sys.stdout = sys.stdout, sys.stderr  # a library that prints must not be taken for a sign
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asked gets it too, and ends this process
+    # Whatever prints, in Python or beneath it, must not be taken for a sign.
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     order = json.loads(sys.stdin.readline())
     if order["probe"] not in PROBES:
         raise SystemExit(f"there is no probe {order['probe']}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,7 +12,7 @@ import numpy as np
 
 from .. import data, frameworks
 from ..checkpoint import read_weights
-from ..config import from_dict, set_threads
+from ..config import forget_compiled, from_dict, set_threads
 from ..frameworks.base import Framework
 from ..metrics.performance import rss_mb
 
@@ -39,19 +37,18 @@ class Bench:
         self.order, self.config = order, from_dict(order["config"])
         self.out = Path(order["out"])
         set_threads(self.config.accelerator.threads)
-        if order["compiled"]:  # torch would else take what an earlier process compiled, and its time with it
-            self._cache = tempfile.TemporaryDirectory()
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = self._cache.name
+        self._cache = forget_compiled() if order["compiled"] else None
         began = time.perf_counter()
         self._class = frameworks.load(str(self.config.framework.name))
         self.import_s, self.rss_baseline_mb = time.perf_counter() - began, rss_mb()
         self.cohort = data.load(self.config.data)
         self.fitted, self.held_out = data.split(len(self.cohort.amounts), self.config.data)
-        self.field, self.params = self.config.model, None
-        if order["weights"]:
-            self.field, self.params = read_weights(Path(order["weights"]))
-        else:
-            self.params = self.config.model.initial_params(self.cohort.amounts.shape[-1], self.config.seed)
+        model = self.config.model
+        self.field, self.params = (
+            read_weights(Path(order["weights"]))
+            if order["weights"]
+            else (model, model.initial_params(self.cohort.amounts.shape[-1], self.config.seed))
+        )
 
     def framework(self, *, precision: str | None = None, compile: bool | None = None, **solver: Any) -> Framework:
         """The framework with the config's settings, some of them replaced."""

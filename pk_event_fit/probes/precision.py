@@ -51,9 +51,9 @@ def probe(bench: Bench):
         except PKEventError as error:
             point |= {"status": "failed", "error": str(error)}
             continue
-        error = framework.arrays.to_numpy(states).transpose(2, 0, 1, 3) - exact
-        point |= {"status": "completed", "error": None, "error_mg": float(abs(error).max())}
-        point |= {"rms_mg": float((error**2).mean() ** 0.5), "seconds": [], **_steps(framework, report)}
+        off = framework.arrays.to_numpy(states).transpose(2, 0, 1, 3) - exact
+        point |= {"status": "completed", "error": None, "error_mg": float(abs(off).max())}
+        point |= {"rms_mg": float((off**2).mean() ** 0.5), "seconds": [], **_steps(framework, report)}
         number = int(np.clip(ENOUGH_S / seconds(framework, call), 1, bench.config.study.calls))
         calls.append((framework, call, number, point["seconds"]))
     for _ in range(bench.config.study.rounds):

@@ -25,7 +25,10 @@ def probe(bench: Bench):
     settings: dict[str, dict[str, Any]] = {"once": base, "again": base, "one_thread": {"threads": THREADS[0]}}
     if other == "float64":  # a tolerance that needs float64 has no float32 to compare with
         settings[other] = {**base, "precision": other}
-    fits = {name: _fit(bench, config, name, accelerator) for name, accelerator in settings.items()}
+    fits = {}
+    for name, accelerator in settings.items():
+        fits[name] = _fit(bench, config, name, accelerator)
+        yield
     return {
         "iterations": bench.config.study.iterations,
         "again": _compare(fits["once"], fits["again"]),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import store
-from ..errors import PKEventError
+from ..errors import ConfigError, PKEventError
 from ..frameworks.base import Framework
 from ..job import solver_counts
 from ..metrics.performance import rss_peak_mb
@@ -81,7 +81,8 @@ def probe(bench: Bench):
             modes[name] = Mode(bench, name)
             found[name] = {"status": "completed", "error": None, **_work(bench, modes[name])}
         except PKEventError as error:
-            found[name] = {"status": "failed", "error": " ".join(str(error).split())}
+            kind = "unsupported" if isinstance(error, ConfigError) else "failed"
+            found[name] = {"status": kind, "error": " ".join(str(error).split())}
     yield
     for _ in range(bench.config.study.rounds):
         for mode in modes.values():

@@ -83,6 +83,8 @@ def probe(bench: Bench):
     table, size = bench.cohort.intervals, bench.cohort.amounts.shape[-1]
     if not (table.duration == table.duration[:, :1]).all() or not (table.bolus == table.bolus[:, :1]).all():
         raise ConfigError("this probe needs a cohort whose subjects are dosed alike")
+    if table.start[0, 0] != 0:
+        raise ConfigError(f"data.start={table.start[0, 0]}: this probe needs a time axis that starts at 0 h")
     subject = 0
     problems: dict[str, Problem | str] = {}
     try:
@@ -124,7 +126,8 @@ def probe(bench: Bench):
 
 def treat(bench: Bench, problem: Problem, treatment: str):
     """Solve one problem one way: metrics, times in h `[N]`, amounts solved and exact, mg, `[B, N, D]`."""
-    table, framework = problem.table, bench.framework(compile=False)
+    # Float64: a float32 clock at 12 h ticks in 1e-6 h, in which such an infusion brings 1e-3 mg, whoever solves.
+    table, framework = problem.table, bench.framework(compile=False, precision="float64")
     if treatment == "restart":
         grid = _grid(table)
         hours = [grid * float(length) for length in table.duration[:, 0]]
@@ -157,7 +160,14 @@ def treat(bench: Bench, problem: Problem, treatment: str):
     doses = [float(table.start[k, 0]) for k in _dosed(table)]
     after = [sum(dose <= clock <= dose + WINDOW for clock in spent) / STAGES for dose in doses]
     steps = None if counts["accepted"] is None else counts["accepted"] + counts["rejected"]
-    return {**score._asdict(), "steps_after_dose": float(np.mean(after)), "steps_total": steps}, times, states, exact
+    rises = [abs(exact[:, e.after, e.compartment] - exact[:, e.before, e.compartment]).mean() for e in events]
+    missed = bool(score.jump_mg < 0.5 * np.mean(rises))
+    return (
+        {**score._asdict(), "missed": missed, "steps_after_dose": float(np.mean(after)), "steps_total": steps},
+        times,
+        states,
+        exact,
+    )
 
 
 def _solve(framework, field: Callable, problem: Problem, table: Interval, grid: np.ndarray):

@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 
 from .. import compartments
 from ..arrays.numpy import NumpyArrays
+from ..errors import SolverFailure
 from ..frameworks.base import Interval
 
 RTOL, ATOL = 1e-12, 1e-13
@@ -39,6 +40,8 @@ def field_flow(field: Callable, params: dict[str, np.ndarray]) -> Flow:
             return derivative if rate is None else derivative + rate
 
         solved = solve_ivp(rhs, (0.0, float(hours[-1])), y, method="DOP853", t_eval=hours, rtol=RTOL, atol=ATOL)
+        if not solved.success:
+            raise SolverFailure("DOP853", solved.message)
         return solved.y.T
 
     return lambda y, rate, hours: np.stack([one(y[b], None if rate is None else rate[b], hours) for b in range(len(y))])

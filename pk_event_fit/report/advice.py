@@ -46,14 +46,6 @@ def cautions(evidence: Evidence, variants: list[str]) -> list[str]:
     items, n = [], evidence.numbers
     for criterion in CRITERIA:
         order = ordered(evidence, criterion)
-        if order is not None and order.per != "once" and not order.ratios and len(order.means) > 1:
-            first, *_, last = order.means
-            if last in variants:
-                most, least = (n(order.means[name], criterion.unit) for name in (last, first))
-                items.append(
-                    f"In one measurement each {last} has {criterion.most}: {most}, against {least} with {first}."
-                )
-            continue
         if order is None or not order.beaten or order.beaten[-1] not in variants:
             continue
         last = order.beaten[-1]
@@ -88,8 +80,8 @@ def matrix(evidence: Evidence) -> Table:
     rows = [_choice(evidence, criterion) for criterion in CRITERIA]
     head = ["priority", "take", "because", "figure"]
     note = (
-        f"Where the {evidence.numbers.percent(LEVEL)} bootstrap interval of a ratio holds one, there is no difference, "
-        f"and all of those are named. {footnote(evidence)}"
+        f"Where the {evidence.numbers.percent(LEVEL)} bootstrap interval of a ratio holds one, the two cannot be told "
+        f"apart, and all of those are named. {footnote(evidence)}"
     )
     return Table("Decision matrix", head, rows, note)
 
@@ -99,14 +91,19 @@ def _choice(evidence: Evidence, criterion: Criterion) -> list[str]:
     if order is None:
         return [criterion.priority, "not measured", "–", "–"]
     figure = criterion.figure.replace("_", " ")
-    if order.per != "once" and not order.ratios:
-        first = next(iter(order.means))
-        value = n(order.means[first], criterion.unit)
-        return [criterion.priority, f"undecided: measured once; {first} leads", f"{criterion.least}: {value}", figure]
+    if len(order.means) > 1 and not order.ratios:
+        ends = [n(value, criterion.unit) for value in (min(order.means.values()), max(order.means.values()))]
+        why = "no ranking" if order.per == "once" else "too few measurements to tell"
+        return [criterion.priority, f"undecided: {why}", f"all lie between {ends[0]} and {ends[1]}", figure]
     values = listed([f"{n(order.means[name], criterion.unit)} ({name})" for name in order.level])
     if not order.beaten:
         alone = len(order.means) == 1
-        return [criterion.priority, f"{order.best}, measured alone" if alone else "any: no difference", values, figure]
+        return [
+            criterion.priority,
+            f"{order.best}, measured alone" if alone else "undecided: not told apart",
+            values,
+            figure,
+        ]
     second = order.beaten[0]
     found = order.ratios.get(second)
     times = ""

@@ -185,7 +185,9 @@ def stability_table(axis: Axes, sweep: Sweep, field: str) -> bool:
             axis.text(0.1, row + 0.5, text, va="center", fontsize=9, style="italic", color="#777777")
             continue
         for column, metric in enumerate(METRICS):
-            _cell(axis, column, row, part.get(metric), shades[metric][row])
+            # A flat line where the dose should be has no overshoot and no noise.
+            flat = part.get("missed") and metric in ("overshoot_percent_max", "oscillation_mg", "noise_mg2")
+            _cell(axis, column, row, part.get(metric), 0.0 if flat else shades[metric][row], "missed" if flat else None)
     return any(parts)
 
 
@@ -208,8 +210,8 @@ def _shades(values: Sequence[float | None]) -> list[float]:
     return [0.0 if value is None else (value - low) / max(high - low, 1.0) for value in logs]
 
 
-def _cell(axis: Axes, column: int, row: int, value: float | None, shade: float) -> None:
+def _cell(axis: Axes, column: int, row: int, value: float | None, shade: float, word: str | None = None) -> None:
     face = tuple(1 - shade * (1 - part) for part in (0.48, 0.67, 0.85))
     axis.fill_between([column + 0.03, column + 0.97], row + 0.04, row + 0.96, color=face, lw=0)
-    text = "–" if value is None else compact(value)
+    text = word or ("–" if value is None else compact(value))
     axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=9, color=TEXT)

@@ -57,5 +57,5 @@ def compiled_gain(evidence: Evidence, variant: str) -> tuple[str, bool] | None:
     n = evidence.numbers
     times = f"{n.ratio(found.ratio, found.low, found.high)} times that of the plain one"
     if found.low <= 1 <= found.high:
-        return f"Compiling makes no difference to its training step: {times}.", False
+        return f"Whether compiling changes its training step cannot be told: {times}.", False
     return f"Compiled, its training step takes {times}.", found.high < 1

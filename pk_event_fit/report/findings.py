@@ -39,8 +39,8 @@ STEP = Criterion("fast training steps", "the shortest training step", "the longe
                  "ms", "training_time")  # fmt: skip
 FITTED = Criterion("a fit done soon", "the shortest whole fit", "the longest whole fit", "training", "fit", "s",
                    "training_time")  # fmt: skip
-MEMORY = Criterion("little memory", "the least memory above imports", "the most memory above imports",
-                   "memory_above", "fit", "MB", "memory")  # fmt: skip
+MEMORY = Criterion("little memory", "the smallest peak memory of a fit", "the largest peak memory of a fit",
+                   "peak_memory", "fit", "MB", "memory")  # fmt: skip
 DIRECT = Criterion("exact gradients", "the smallest error of the direct gradient",
                    "the largest error of the direct gradient", "gradient_error", "direct", "", "gradients")  # fmt: skip
 ADJOINT = Criterion("exact adjoint gradients", "the smallest error of the adjoint gradient",
@@ -50,8 +50,8 @@ RMSE = Criterion("a close fit", "the smallest error of fits", "the largest error
                  "accuracy")  # fmt: skip
 HELD = Criterion("a close fit of new subjects", "the smallest error on held-out subjects",
                  "the largest error on held-out subjects", "rmse", "held out", "mg", "accuracy")  # fmt: skip
-JUMP = Criterion("faithful doses", "the smallest error at the doses, with restarts and the true field",
-                 "the largest error at the doses, with restarts and the true field", "error_max_mg", "true/restart",
+JUMP = Criterion("faithful doses", "the smallest largest error of the curves, with restarts and the true field",
+                 "the largest error of the curves, with restarts and the true field", "error_max_mg", "true/restart",
                  "mg", "dosing_event")  # fmt: skip
 SEEDS = Criterion("little dependence on the seed", "the smallest spread of predictions over seeds",
                   "the largest spread of predictions over seeds", "seed_sd", "", "mg", "dashboard")  # fmt: skip
@@ -78,30 +78,39 @@ def verdict(evidence: Evidence, criterion: Criterion) -> str:
         return f"Not measured: {criterion.least}."
     if len(order.means) == 1:
         return f"{order.best} alone was measured, {_value(evidence, order, order.best, criterion)}: {criterion.least}."
-    if order.per != "once" and not order.ratios:
-        first, *_ = order.means
-        others = [name for name in order.means if name != first]
-        return (
-            f"In one measurement each {first} has {criterion.least}, {_value(evidence, order, first, criterion)}; then "
-            f"{_values(evidence, order, others, criterion)}. One measurement says nothing of chance."
-        )
+    if not order.ratios:
+        return _unranked(evidence, order, criterion)
     words = [_level(evidence, order, criterion)]
     if order.beaten:
         words.append(f"Next: {_next(evidence, order, criterion)}.")
     if order.unsettled:
         once = _values(evidence, order, order.unsettled, criterion)
-        words.append(f"Measured once, so not compared: {once}.")
+        words.append(f"Measured too few times to be compared: {once}.")
     return " ".join(words)
+
+
+def _unranked(evidence: Evidence, order: Standing, criterion: Criterion) -> str:
+    """Values that are no ranking, since chance has not been measured."""
+    values = {name: _value(evidence, order, name, criterion) for name in order.means}
+    if len(set(values.values())) == 1:
+        return f"All have the same, as far as digits are shown, by {criterion.least}: {next(iter(values.values()))}."
+    listing = listed([f"{name} ({value})" for name, value in values.items()])
+    if order.per == "once":
+        why = "Their order depends on where steps happen to fall at this tolerance, and is no ranking."
+        return f"By {criterion.least}: {listing}. {why}"
+    often = max(len(series.values) for series in evidence.all(criterion.metric, criterion.detail).values())
+    many = "one measurement" if often == 1 else f"{evidence.numbers(often)} measurements"
+    return f"By {criterion.least}, from {many} each: {listing}. That is too few to tell them from chance."
 
 
 def _level(evidence: Evidence, order: Standing, criterion: Criterion) -> str:
     if len(order.level) == 1:
         return f"{order.best} has {criterion.least}: {_value(evidence, order, order.best, criterion)}."
-    reason = "their digits shown are the same" if order.per == "once" else "the interval of their ratio holds one"
-    if order.per != "once" and len(order.level) > 2:
+    reason = "the interval of their ratio holds one"
+    if len(order.level) > 2:
         reason = "the interval of each one's ratio to the least holds one"
     values = _values(evidence, order, order.level, criterion)
-    return f"There is no difference between {values} as to {criterion.least}: {reason}."
+    return f"These cannot be told apart as to {criterion.least}: {values}; {reason}."
 
 
 def _next(evidence: Evidence, order: Standing, criterion: Criterion) -> str:
@@ -109,7 +118,7 @@ def _next(evidence: Evidence, order: Standing, criterion: Criterion) -> str:
     text = f"{second}, {_value(evidence, order, second, criterion)}"
     found = order.ratios.get(second)
     if found is None or found.low is None or found.high is None:
-        return f"{text} (computed, not timed: no chance is in it)"
+        return text
     n = evidence.numbers
     times = n.ratio(found.ratio, found.low, found.high)
     kind = {"round": "rounds", "seed": "seeds"}[order.per]
@@ -155,7 +164,7 @@ def treatments(evidence: Evidence, field: str) -> list[str]:
         for t in TREATMENTS:
             if (worst := evidence.mean(variant, "error_max_mg", f"{field}/{t}")) is not None:
                 spans.setdefault(t, []).append(worst)
-        errors = {t: evidence.mean(variant, "jump_error_mg", f"{field}/{t}") for t in TREATMENTS}
+        errors = {t: evidence.mean(variant, "error_max_mg", f"{field}/{t}") for t in TREATMENTS}
         known = {t: error for t, error in errors.items() if error is not None}
         if len(known) < 2:
             continue
@@ -169,26 +178,27 @@ def treatments(evidence: Evidence, field: str) -> list[str]:
     ends = {t: (n(min(found), "mg"), n(max(found), "mg")) for t, found in spans.items()}
     reach = [f"{TREATED[t]}, {a if a == b else f'{a} to {b}'}" for t, (a, b) in ends.items()]
     return [
-        f"With the {field} field the error of the jump is smallest with {'; with '.join(parts)}.",
-        f"The largest error anywhere, over the libraries: {'; '.join(reach)}.",
+        f"With the {field} field the largest error of the curves is smallest with {'; with '.join(parts)}.",
+        f"Over the libraries it is: {'; '.join(reach)}.",
     ]
 
 
 def treated(evidence: Evidence, field: str) -> list[tuple[str, str]]:
-    """Library by library, the error of the jump and the steps after a dose under each treatment."""
+    """Library by library, the largest error and the steps after a dose under each treatment."""
     n, items = evidence.numbers, []
     for variant in evidence.frameworks:
         if variant not in evidence.plain and evidence.one(variant, "jump_error_mg", f"{field}/{TREATMENTS[0]}") is None:
             continue
         words = []
         for treatment in TREATMENTS:
-            error = evidence.mean(variant, "jump_error_mg", f"{field}/{treatment}")
+            error = evidence.mean(variant, "error_max_mg", f"{field}/{treatment}")
+            missed = "misses the dose, " if evidence.mean(variant, "missed", f"{field}/{treatment}") else ""
             steps = evidence.mean(variant, "steps_after_dose", f"{field}/{treatment}")
             if error is None:
                 words.append(f"{TREATED[treatment]}: {_why(evidence, variant, field, treatment)}")
             else:
                 after = "steps not counted" if steps is None else f"steps after a dose: {n(steps)}"
-                words.append(f"{TREATED[treatment]}: {n(error, 'mg')}, {after}")
+                words.append(f"{TREATED[treatment]}: {missed}largest error {n(error, 'mg')}, {after}")
         items.append((f"{variant}:", "; ".join(words) + "."))
     return items
 
@@ -239,7 +249,8 @@ def skill(evidence: Evidence) -> str:
     values = listed([f"{variant} {n(value)}" for variant, value in known.items()])
     above = [variant for variant, value in known.items() if value > 0]
     word = f"the fits of {listed(above)} are better" if above else "no variant's fits are better"
-    return f"Against the best single curve for all subjects {word}; mean skill: {values}."
+    how = "Skill is one less the ratio of squared error to that curve's: at zero a fit is as good as that."
+    return f"Against the best single curve for all subjects {word}; mean skill: {values}. {how}"
 
 
 def summary(evidence: Evidence) -> list[tuple[str, str]]:

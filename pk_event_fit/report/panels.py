@@ -149,7 +149,8 @@ def backward_memory(axis: Axes, sweep: Sweep, look: Look) -> bool:
     set_rows(axis, sweep.variants, wrap=True)
     found: list[float] = []
     for row, variant in enumerate(sweep.variants):
-        values = {mode: mode_of(sweep, variant, mode).get("backward_memory_mb") for mode in ("direct", "adjoint")}
+        modes = ("direct",) if compiled(variant) else ("direct_few", "adjoint")
+        values = {mode: mode_of(sweep, variant, mode).get("backward_memory_mb") for mode in modes}
         known = {mode: value for mode, value in values.items() if value}
         for mode, value in known.items():
             dots(axis, look, variant, row, [value], hollow=mode == "adjoint")
@@ -248,7 +249,7 @@ def gradient_cost(axis: Axes, sweep: Sweep, look: Look, rows: Sequence[tuple[str
         axis.plot(forward, row, "o", ms=7, mfc="white", mec=colour, mew=1.4, zorder=3)
         axis.plot(total, row, "o", ms=7, mfc=colour, mec=colour, zorder=3)
         axis.errorbar(total, row, xerr=sd, color=TEXT, capsize=3, lw=1.1, zorder=4)
-        ratio = f", ×{(total - forward) / forward:.2g}" if forward > 0 else ""
+        ratio = f", ×{figures((total - forward) / forward)}" if forward > 0 else ""
         axis.annotate(f"{figures(total)}{ratio}", (total + (sd or 0), row), xytext=(7, 0), textcoords="offset points",
                       va="center", fontsize=9)  # fmt: skip
         found += [forward, total + (sd or 0)]

@@ -23,7 +23,7 @@ CAPTIONS = {
     "training_time": "Time per training step of each variant: mean, standard deviation and every timed block; beside "
     "it the time to import the library, and that of the first gradient, which includes compiling.",
     "memory": "Peak memory of a fit's process, split into what is there after imports and what comes on top, and what "
-    "a gradient keeps for its backward pass, direct and adjoint.",
+    "a gradient keeps for its backward pass, direct and adjoint at few report points; compiled ones at all.",
     "accuracy": "Error of every fit on the fitted and on held-out subjects, one dot a seed, beside the floor: the "
     "error of the best single curve for all subjects.",
     "loss_curves": "Error along the fits, mean over seeds and band from the least to the largest, and below it how far "

@@ -9,11 +9,12 @@ import numpy as np
 from ..metrics.statistics import spread
 from .document import Table
 from .measures import Evidence, backward_cost
-from .series import FIELDS, MODES, NOISE, PEAKS, PERCENTILES, TREATMENTS, Series
+from .repeats import NONE, number, reproducibility
+from .series import FIELDS, MODES, NOISE, PEAKS, PERCENTILES, TREATMENTS, Series, inside
 from .setting import clock, footnote
 from .standing import LEVEL, Standing
 
-NONE = "–"
+SHAPE = ("overshoot_percent_mean", "overshoot_percent_max", "oscillation_mg", NOISE)
 TREATED = {"restart": "restart at the dose", "jump_ts": "told of the jump", "nothing": "told nothing"}
 
 
@@ -25,7 +26,7 @@ def tables(evidence: Evidence) -> dict[str, list[Table]]:
     }  # fmt: skip
     found = {}
     for topic, make in made.items():
-        note = footnote(evidence, np.dtype(np.double).name if topic == "precision" else None)
+        note = footnote(evidence, np.dtype(np.double).name if topic in ("precision", "stability") else None)
         parts = [table for table in make(evidence) if table.rows]
         found[topic] = [table._replace(note=f"{table.note} {note}".strip()) for table in parts]
     return found
@@ -57,18 +58,19 @@ def performance(evidence: Evidence) -> list[Table]:
     n = evidence.numbers
     order = evidence.standing("step", "direct")
     against = f"ratio to {order.best} {interval(evidence)}" if order else "ratio"
-    head = ["variant", "import, s", "first call, s", "training step, ms", against, "evaluations a step",
+    head = ["variant", "import, s", "first gradient, s", "training step, ms", against, "evaluations a step",
             "steps kept + tried again"]  # fmt: skip
     rows = []
     for variant in evidence.frameworks:
         why = evidence.why_no_probe("speed", variant, "modes", MODES[0])
         kept, tried = (evidence.mean(variant, name, MODES[0]) for name in ("accepted", "rejected"))
-        steps = "not counted by the library" if kept is None else f"{n(kept)} + {n(tried)}"
+        whose = inside(evidence.sweep.probes.get("speed", {}).get(variant), "modes", MODES[0], "counted_for")
+        steps = "not counted by the library" if kept is None else f"{n(kept)} + {n(tried)}, {n.name(whose)}"
         if evidence.one(variant, "step", MODES[0]) is None:
             rows.append([variant, _fit(evidence, variant, "import"), why, *[NONE] * (len(head) - 3)])
             continue
         cells = [number(evidence, variant, metric, detail, why) for metric, detail in
-                 (("import", "probe"), ("first_call", "direct/gradient"), ("step", MODES[0]))]  # fmt: skip
+                 (("import", "fit"), ("first_call", "direct/gradient"), ("step", MODES[0]))]  # fmt: skip
         cells.append(ratio(evidence, order, variant))
         rows.append([variant, *cells, number(evidence, variant, "evaluations", MODES[0], why), steps])
     blocks = f"Timed blocks of the direct gradient and the optimiser's step: {_rounds(evidence, 'step', MODES[0])}."
@@ -80,7 +82,8 @@ def _fits(evidence: Evidence) -> Table:
     order = evidence.standing("training", "fit")
     against = f"ratio to {order.best} {interval(evidence)}" if order else "ratio"
     parts = " / ".join(n.name(part) for part in PERCENTILES)
-    head = ["variant", "completed", f"iteration {parts}, ms", "training, s", against, "memory above imports, MB",
+    head = ["variant", "completed", f"iteration {parts}, ms", "training, s", against,
+            "added by the first iteration, s", "memory after imports, MB", "peak memory, MB",
             "memory for the backward pass"]  # fmt: skip
     rows = []
     for variant in evidence.frameworks:
@@ -94,11 +97,12 @@ def _fits(evidence: Evidence) -> Table:
             else evidence.why_no_probe("speed", variant, "modes", MODES[0])
         )
         if evidence.one(variant, "training", "fit") is None:
-            rows.append([variant, done, why, NONE, NONE, NONE, kept])
+            rows.append([variant, done, why, *[NONE] * 5, kept])
             continue
         times = [evidence.mean(variant, "step", f"fit/{part}") for part in PERCENTILES]
         cells = [" / ".join(n(time) for time in times), _fit(evidence, variant, "training")]
-        cells += [ratio(evidence, order, variant), _fit(evidence, variant, "memory_above")]
+        cells += [ratio(evidence, order, variant)]
+        cells += [_fit(evidence, variant, name) for name in ("compile", "baseline_memory", "peak_memory")]
         rows.append([variant, done, *cells, kept])
     return Table(
         "The whole fit", head, rows, "Mean ± standard deviation over seeds; training from the same first bits."
@@ -131,7 +135,9 @@ def gradients(evidence: Evidence) -> list[Table]:
             ])  # fmt: skip
     note = (
         "The error is that of the whole gradient against the exact one, by the Euclidean norm. The adjoint is compared "
-        "at few report points in each interval, since libraries stop at each on their way back."
+        "at few report points in each interval, since libraries stop at each on their way back. Where the state is at "
+        "rest the tolerance does not bound a direct gradient's error: steps grow as long as the state allows. XLA's "
+        "buffers and what torch saves are different things, to be compared within a kind."
     )
     return [Table("Gradients", head, rows, note)]
 
@@ -139,9 +145,10 @@ def gradients(evidence: Evidence) -> list[Table]:
 def stability(evidence: Evidence) -> list[Table]:
     """What happens at a dose: true and learned field, by treatment."""
     metrics = {
-        "jump_error_mg": "error of the jump, mg", "overshoot_percent_mean": "overshoot mean, %",
+        "error_max_mg": "largest error, mg", "jump_error_mg": "error of the jump, mg",
+        "overshoot_percent_mean": "overshoot mean, %",
         "overshoot_percent_max": "largest, %", "oscillation_mg": "oscillation, mg", NOISE: "noise, mg²",
-        "steps_after_dose": "steps after a dose", "error_max_mg": "largest error, mg",
+        "steps_after_dose": "steps after a dose",
     }  # fmt: skip
     found = [series.detail for series in evidence.series if series.metric == "time_to_peak_h"]
     compartments = list(dict.fromkeys(detail.rpartition("/")[2] for detail in found))
@@ -156,8 +163,12 @@ def stability(evidence: Evidence) -> list[Table]:
                     why = evidence.why_no_probe("stability", variant, "fields", field, treatment)
                     rows.append([variant, title, why, *[NONE] * (len(metrics) + len(compartments) - 1)])
                     continue
-                cells = [number(evidence, variant, metric, detail, "not measured") for metric in metrics]
-                peaks = [_peak(evidence, variant, f"{detail}/{part}") for part in compartments]
+                missed = evidence.mean(variant, "missed", detail)
+                # A flat line where the dose should be has no overshoot and no noise.
+                cells = ["missed the dose" if missed and metric in SHAPE else
+                         number(evidence, variant, metric, detail, "not measured") for metric in metrics]  # fmt: skip
+                peaks = ["missed the dose" if missed else _peak(evidence, variant, f"{detail}/{part}")
+                         for part in compartments]  # fmt: skip
                 rows.append([variant, title, *cells, *peaks])
         head = ["variant", "treatment", *metrics.values(), *peaked]
         made.append(Table(f"At the doses, {field} field", head, rows))
@@ -175,13 +186,28 @@ def accuracy(evidence: Evidence) -> list[Table]:
     against = f"ratio to {order.best} {interval(evidence)}" if order else "ratio"
     parts = dict.fromkeys(s.detail for s in evidence.series if s.metric == "rmse" and s.detail not in ("", "held out"))
     titles = {part: _part(evidence, part) for part in parts}
-    head = ["variant", "RMSE, mg", against, "floor, mg", "skill", "held out RMSE, mg", "held out skill"]
+    head = [
+        "variant",
+        "RMSE, mg",
+        against,
+        "floor, mg",
+        "skill",
+        "held out RMSE, mg",
+        "held out floor, mg",
+        "held out skill",
+    ]
     rows, split = [], []
     for variant in evidence.frameworks:
         if evidence.one(variant, "rmse") is None:
             rows.append([variant, evidence.why_no_run(variant), *[NONE] * (len(head) - 2)])
             continue
-        places = [("rmse_floor", ""), ("skill", ""), ("rmse", "held out"), ("skill", "held out")]
+        places = [
+            ("rmse_floor", ""),
+            ("skill", ""),
+            ("rmse", "held out"),
+            ("rmse_floor", "held out"),
+            ("skill", "held out"),
+        ]
         cells = [number(evidence, variant, metric, detail, "not measured") for metric, detail in places]
         rows.append([variant, number(evidence, variant, "rmse"), ratio(evidence, order, variant), *cells])
         split.append([variant, *(number(evidence, variant, "rmse", part) for part in parts)])
@@ -215,46 +241,6 @@ def precision(evidence: Evidence) -> list[Table]:
     return [Table("Largest error, and time of a forward solve, true field", head, rows)]
 
 
-def reproducibility(evidence: Evidence) -> list[Table]:
-    """What comes out again, and how far apart where it does not."""
-    n, rows = evidence.numbers, []
-    head = ["variant", "repeated run", _threads(evidence), "between single and double precision, mg",
-            "between seeds, mg", "consistency score"]  # fmt: skip
-    for variant in evidence.frameworks:
-        seeds = number(evidence, variant, "seed_sd", "", "fewer than two runs")
-        if evidence.one(variant, "bitwise", "again") is None:
-            why = evidence.why_no_probe("repeat", variant)
-            rows.append([variant, why, NONE, NONE, seeds, number(evidence, variant, "consistency")])
-            continue
-        again = _alike(evidence, variant, "again")
-        both = number(evidence, variant, "max_difference_mg", "precision")
-        score = number(evidence, variant, "consistency", "", "fewer than two runs")
-        rows.append([variant, again, _alike(evidence, variant, "threads"), both, seeds, score])
-    steps = {str(c["iterations"]): c["iterations"] for c in evidence.sweep.probes.get("repeat", {}).values()
-             if isinstance(c.get("iterations"), int)}  # fmt: skip
-    after = " or ".join(n(step) for step in steps.values()) or "an unknown number of"
-    note = (
-        f"Largest differences of predictions after {after} training steps from the same start; between seeds the "
-        "typical standard deviation of the whole fits. The score is one less that deviation over the mean dose."
-    )
-    return [Table("Reproducibility", head, rows, note)]
-
-
-def _threads(evidence: Evidence) -> str:
-    for content in evidence.sweep.probes.get("repeat", {}).values():
-        counts = (content.get("threads") or {}).get("counts")
-        if isinstance(counts, list) and len(counts) == 2:
-            return f"threads: {evidence.numbers(counts[0])} against {evidence.numbers(counts[1])}"
-    return "numbers of threads"
-
-
-def _alike(evidence: Evidence, variant: str, case: str) -> str:
-    same = evidence.mean(variant, "bitwise", case)
-    if same is None:
-        return "not measured"
-    return "same bits" if same else f"{number(evidence, variant, 'max_difference_mg', case)} mg apart"
-
-
 def _probed(evidence: Evidence, probe: str) -> Sequence[str]:
     """Plain variants, and others that have such a file all the same."""
     found = evidence.sweep.probes.get(probe, {})
@@ -264,15 +250,6 @@ def _probed(evidence: Evidence, probe: str) -> Sequence[str]:
 def interval(evidence: Evidence) -> str:
     """How an interval is announced in a table's head."""
     return f"[{evidence.numbers.percent(LEVEL)}]"
-
-
-def number(evidence: Evidence, variant: str, metric: str, detail: str = "", why: str = "not measured") -> str:
-    """Mean and standard deviation, or why there is none."""
-    series = evidence.one(variant, metric, detail)
-    if series is None:
-        return why
-    found = spread(list(series.values.values()))
-    return evidence.numbers.spread(found.mean, found.sd)
 
 
 def _fit(evidence: Evidence, variant: str, metric: str) -> str:

@@ -28,7 +28,7 @@ NOISE = "noise_mg2"
 STABLE = {
     "jump_mg": "mg", "jump_error_mg": "mg", "jump_error_max_mg": "mg", "overshoot_percent_mean": "%",
     "overshoot_percent_max": "%", "oscillation_mg": "mg", NOISE: "mg²", "steps_after_dose": "steps",
-    "steps_total": "steps", "error_max_mg": "mg", "error_rms_mg": "mg",
+    "steps_total": "steps", "error_max_mg": "mg", "error_rms_mg": "mg", "missed": "1 is yes",
 }  # fmt: skip
 PEAKS = ("time_to_peak_h", "time_to_peak_exact_h")
 

@@ -10,7 +10,7 @@ ERROR: dict[str, Any] = {"type": TEXT, "message": TEXT}
 PAIR: dict[str, Any] = {"mse": AMOUNT, "rmse": AMOUNT}
 SCORE: dict[str, Any] = {**PAIR, "rmse_floor": AMOUNT, "skill": NUMBER}
 PLAN: dict[str, Any] = {
-    "experiment": TEXT, "jobs": [{"folder": TEXT, "framework": TEXT, "seed": COUNT, "compile": FLAG}],
+    "experiment": TEXT, "words": [TEXT], "jobs": [{"folder": TEXT, "framework": TEXT, "seed": COUNT, "compile": FLAG}],
     "variants": [TEXT], "probes": [TEXT],
 }  # fmt: skip
 RESULT: dict[str, Any] = {
@@ -45,6 +45,7 @@ TREATED = {
     "overshoot_percent_mean": NUMBER, "overshoot_percent_max": NUMBER, "oscillation_mg": AMOUNT, "noise_mg2": AMOUNT,
     "time_to_peak_h": {ANY: NUMBER}, "time_to_peak_exact_h": {ANY: NUMBER}, "steps_after_dose": AMOUNT,
     "steps_total": AMOUNT, "error_max_mg": AMOUNT, "error_rms_mg": AMOUNT,
+    "missed": FLAG,
 }  # fmt: skip
 DRIFT = {"bitwise": FLAG, "max_difference_mg": AMOUNT, "loss_difference": AMOUNT}
 SHAPES: dict[str, dict[str, Any]] = {

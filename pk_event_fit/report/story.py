@@ -99,8 +99,9 @@ def methodology(evidence: Evidence) -> list[Block]:
              f"gradient: {of('solver.gradient')}."),
             ("Solver.", f"{of('solver.method')}, relative tolerance {of('solver.rtol')}, absolute tolerance "
              f"{of('solver.atol')} mg, at most {of('solver.max_steps')} steps, precision "
-             f"{of('accelerator.precision')}, on {of('accelerator.device')}."),
-            ("Processes.", "Every job and every probe has a fresh process of its own, one at a time."),
+             f"{of('accelerator.precision')}, on {of('accelerator.device')}. Every library holds the tolerance for "
+             "every subject; those that step the batch as one, by that of the worst."),
+            ("Processes.", "Every job and every probe has a fresh process of its own, one at work at a time."),
             *_timing(evidence),
             ("Doses.", "Three treatments: the solve restarts at the dose; the solver goes through it as a narrow "
              "infusion and is told when that begins and ends; the same, told nothing. Each is compared with the exact "
@@ -115,7 +116,7 @@ def _timing(evidence: Evidence) -> list[tuple[str, str]]:
     n = evidence.numbers
     speed = [c for c in evidence.sweep.probes.get("speed", {}).values() if c.get("status") == "completed"]
     pairs = [(c.get("rounds"), c.get("calls")) for c in speed]
-    blocks = " or ".join(dict.fromkeys(f"{n(rounds)} rounds of {n(calls)} calls" for rounds, calls in pairs
+    blocks = " or ".join(dict.fromkeys(f"{n(rounds)} rounds of at most {n(calls)} calls" for rounds, calls in pairs
                                        if isinstance(rounds, int) and isinstance(calls, int)))  # fmt: skip
     bounds = [inside(content, "exact_gradient", "uncertainty") for content in speed]
     known = [bound for bound in map(number, bounds) if bound is not None]
@@ -124,8 +125,8 @@ def _timing(evidence: Evidence) -> list[tuple[str, str]]:
     return [
         ("Times.", f"Import, first call and steady time are told apart. Timed blocks: {timed}."),
         ("Differences.", f"A ratio has the {n.percent(LEVEL)} percentile interval of a paired bootstrap over rounds, "
-         "or over seeds for whole fits. Where that holds one, this text says that there is no difference. Such an "
-         "interval is too narrow where pairs are few, as those of seeds are."),
+         "or over seeds for whole fits. Where that holds one, this text says that they cannot be told apart. With "
+         "fewer pairs than rounds have, as those of seeds, nobody is called better."),
         ("Gradients.", f"Compared with the exact gradient{sure}."),
     ]  # fmt: skip
 
@@ -195,8 +196,10 @@ def dose(evidence: Evidence, figures: Figures) -> list[Block]:
     blocks.append(Paragraph(
         f"A solver that is restarted meets a jump. One that goes through the dose needs it to have a width, an "
         f"infusion of {seen[0]} h: told when it begins and ends, or told nothing. Each is compared with the exact "
-        f"solution of its own problem. Steps are counted within {seen[1]} h after a dose. Errors and steps are means "
-        "over subjects and doses."
+        f"solution of its own problem. A restart adds the dose outside of the solver, so that its jump is exact by "
+        f"construction; what is to be compared is the largest error of the curves. Steps after a dose are evaluations "
+        f"of the field within {seen[1]} h, divided by those of a step, of one subject solved alone. Before the first "
+        "dose the curve is at rest, which lets steps grow without limit: the hardest case for a solver told nothing."
     ))  # fmt: skip
     blocks += _shown(figures, "dosing_event", "treatments")
     for field in FIELDS:
@@ -212,13 +215,20 @@ def repeat(evidence: Evidence) -> list[Block]:
     seeds = ",".join(n(seed) for seed in sorted({run.seed for run in evidence.sweep.runs if run.seed is not None}))
     experiment = plan.get("experiment")
     order = f"+experiment={n.whole(experiment)}" if experiment else f"-m framework={n.whole(names)} seed={seeds}"
-    lines = [f"python -m pk_event_fit {order}", f"python -m pk_event_fit.report {n.whole(evidence.sweep.folder.name)}"]
+    words = plan.get("words")
+    if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
+        order = " ".join(n.whole(word) for word in words)
+    folder = evidence.sweep.folder
+    lines = [
+        f"python -m pk_event_fit {order}",
+        f"python -m pk_event_fit.report {n.whole(f'{folder.parent.name}/{folder.name}')}",
+    ]
     return [
         Heading(2, "How to repeat it"), Code("\n".join(lines)),
         Paragraph(f"The second line makes this text again from the files of the sweep. Commit: {commits(evidence)}. "
                   f"{versions(evidence, tools=True)}."),
-        Paragraph("Every number here is a row of measurements.csv, or is drawn from its rows and the runs' "
-                  "settings; its column source names the file that each came from."),
+        Paragraph("Every number here comes from a file of the sweep; most are rows of measurements.csv, whose column "
+                  "source names the file."),
     ]  # fmt: skip
 
 
