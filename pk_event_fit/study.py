@@ -141,11 +141,11 @@ def measure(sweep: Path, config: Mapping[str, Any], variants: Mapping[str, tuple
     """
     study, folder = config["study"], sweep / "probes"
 
-    def order(probe: str, variant: str, **more: Any) -> dict[str, Any]:
-        framework, compiled = variants[variant]
+    def order(probe: str, variant: str, name: str | None = None, **more: Any) -> dict[str, Any]:
+        framework, compiled = variants[variant] if name is None else (name, False)
         own = {**config, "framework": {"name": framework}}
         own["accelerator"] = {**config["accelerator"], "compile": compiled}
-        out = folder / probe / f"{variant}.json"
+        out = Path(more.pop("out", folder / probe / f"{variant}.json"))
         out.parent.mkdir(parents=True, exist_ok=True)
         about = {"probe": probe, "variant": variant, "framework": framework, "compiled": compiled, "config": own}
         return {
@@ -158,10 +158,7 @@ def measure(sweep: Path, config: Mapping[str, Any], variants: Mapping[str, tuple
 
     plain = [variant for variant, (_, compiled) in variants.items() if not compiled]
     if "speed" in study["probes"]:
-        reference = dict(order("exact", next(iter(variants))), framework="diffrax", compiled=False)
-        reference["config"] = {**reference["config"], "framework": {"name": "diffrax"}}
-        reference["config"]["accelerator"] = {**config["accelerator"], "compile": False}
-        take_turns([reference])
+        take_turns([order("exact", "exact", "diffrax", out=folder / "exact.json")])
         take_turns([order("speed", variant) for variant in variants])
     for probe in ("precision", "stability"):
         if probe in study["probes"]:

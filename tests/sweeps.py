@@ -62,6 +62,8 @@ def make(
     times, observed, curve = _cohort(subjects, points)
     for job in jobs:
         _job(folder / job["folder"], job, iterations, times, observed, curve, held_out)
+    if "speed" in probes:
+        _json(folder / "probes/exact.json", {**_head("exact", "diffrax", False), "norm": 3.4, "uncertainty": 2e-9})
     for probe in probes:
         for name, compile_ in pairs:
             if compile_ and probe in ("precision", "stability"):

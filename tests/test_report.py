@@ -335,9 +335,15 @@ def test_the_text_ranks_nothing_that_chance_decides(sweep):
     builder.build(sweep)
     text = (sweep / "post.md").read_text()
     assert "is no ranking" in section(text, "Executive summary")
-    assert "too few to tell them from chance" in text
+    assert "too few to tell from chance" in text
     (line,) = [line for line in section(text, "Decision matrix").splitlines() if "exact gradients" in line[:20]]
     assert line.split("|")[2].strip() == "undecided: no ranking"
+
+
+def test_a_missing_exact_gradient_is_a_problem(sweep):
+    (sweep / "probes/exact.json").unlink()
+    assert [text for text in builder.build(sweep) if text.startswith("probes/exact.json")]
+    assert "nothing to be measured against: missing" in (sweep / "post.md").read_text()
 
 
 def test_a_solver_that_misses_the_dose_is_not_praised_for_its_calm(sweep):
@@ -435,7 +441,7 @@ def test_without_probes_it_says_that_they_were_not_measured(tmp_path, pictures):
     text = (folder / "post.md").read_text()
     assert "Not measured: the shortest training step." in text
     assert "What happens at a dose was not measured." in text
-    assert "By the shortest whole fit, from" in text
+    assert "The shortest whole fit first, " in text
 
 
 def test_where_no_run_finished_it_says_so(sweep, capsys):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from .costs import compiled_gain
 from .document import Bullets, Heading, Paragraph, Table
-from .findings import CRITERIA, Criterion, ordered
+from .findings import CRITERIA, Criterion, measured, ordered
 from .measures import Evidence
 from .results import TREATED
 from .series import FIELDS, TREATMENTS
 from .setting import footnote, listed
-from .standing import LEVEL
+from .standing import LEVEL, Standing
 
 
 def frameworks(evidence: Evidence) -> list[Heading | Paragraph | Bullets]:
@@ -31,6 +31,8 @@ def strengths(evidence: Evidence, variants: list[str]) -> list[str]:
     items = []
     for criterion in CRITERIA:
         order = ordered(evidence, criterion)
+        if order is not None and _far(order) and (first := next(iter(order.means))) in variants:
+            items.append(_ends(evidence, criterion, order, first))
         if order is None or not order.beaten:
             continue
         for variant in (name for name in order.level if name in variants):
@@ -46,6 +48,8 @@ def cautions(evidence: Evidence, variants: list[str]) -> list[str]:
     items, n = [], evidence.numbers
     for criterion in CRITERIA:
         order = ordered(evidence, criterion)
+        if order is not None and _far(order) and (worst := list(order.means)[-1]) in variants:
+            items.append(_ends(evidence, criterion, order, worst))
         if order is None or not order.beaten or order.beaten[-1] not in variants:
             continue
         last = order.beaten[-1]
@@ -58,6 +62,20 @@ def cautions(evidence: Evidence, variants: list[str]) -> list[str]:
     for variant in variants:
         items += _unable(evidence, variant)
     return items + [text for text, quicker in _gains(evidence, variants) if not quicker]
+
+
+def _far(order: Standing) -> bool:
+    """Whether a few measurements lie so far apart that chance need not be asked: the last is twice the first."""
+    values = list(order.means.values())
+    return order.per != "once" and not order.ratios and len(values) > 1 and values[-1] >= 2 * values[0]
+
+
+def _ends(evidence: Evidence, criterion: Criterion, order: Standing, name: str) -> str:
+    """That a variant is the first or the last, and how far from the other end."""
+    n, names = evidence.numbers, list(order.means)
+    what, other = (criterion.least, names[-1]) if name == names[0] else (criterion.most, names[0])
+    ends = [n(order.means[each], criterion.unit) for each in (name, other)]
+    return f"{name} has {what}: {ends[0]}, against {ends[1]} with {other} ({measured(evidence, criterion)} each)."
 
 
 def _gains(evidence: Evidence, variants: list[str]) -> list[tuple[str, bool]]:
@@ -93,7 +111,8 @@ def _choice(evidence: Evidence, criterion: Criterion) -> list[str]:
     figure = criterion.figure.replace("_", " ")
     if len(order.means) > 1 and not order.ratios:
         ends = [n(value, criterion.unit) for value in (min(order.means.values()), max(order.means.values()))]
-        why = "no ranking" if order.per == "once" else "too few measurements to tell"
+        first = next(iter(order.means))
+        why = "no ranking" if order.per == "once" else f"{first} is ahead, too few measurements to tell"
         return [criterion.priority, f"undecided: {why}", f"all lie between {ends[0]} and {ends[1]}", figure]
     values = listed([f"{n(order.means[name], criterion.unit)} ({name})" for name in order.level])
     if not order.beaten:

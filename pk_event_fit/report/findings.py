@@ -95,12 +95,17 @@ def _unranked(evidence: Evidence, order: Standing, criterion: Criterion) -> str:
     if len(set(values.values())) == 1:
         return f"All have the same, as far as digits are shown, by {criterion.least}: {next(iter(values.values()))}."
     listing = listed([f"{name} ({value})" for name, value in values.items()])
+    first = f"{criterion.least[0].upper()}{criterion.least[1:]} first"
     if order.per == "once":
         why = "Their order depends on where steps happen to fall at this tolerance, and is no ranking."
-        return f"By {criterion.least}: {listing}. {why}"
+        return f"{first}: {listing}. {why}"
+    return f"{first}, {measured(evidence, criterion)} each, too few to tell from chance: {listing}."
+
+
+def measured(evidence: Evidence, criterion: Criterion) -> str:
+    """How often, at most."""
     often = max(len(series.values) for series in evidence.all(criterion.metric, criterion.detail).values())
-    many = "one measurement" if often == 1 else f"{evidence.numbers(often)} measurements"
-    return f"By {criterion.least}, from {many} each: {listing}. That is too few to tell them from chance."
+    return "one measurement" if often == 1 else f"{evidence.numbers(often)} measurements"
 
 
 def _level(evidence: Evidence, order: Standing, criterion: Criterion) -> str:

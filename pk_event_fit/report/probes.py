@@ -56,7 +56,21 @@ def read_probes(
         names = [name for name in variants if name in due or name in there]
         if names:
             contents[probe] = {name: _read(folder, f"probes/{probe}/{name}.json", problems) for name in names}
+    if "speed" in planned:
+        _look_at_exact(folder, problems)
     return contents
+
+
+def _look_at_exact(folder: Path, problems: list[str]) -> None:
+    """The exact gradient, without which no other's error can be told."""
+    name = "probes/exact.json"
+    try:
+        content = read_json(folder / name, HEAD) or {"status": "missing"}
+    except DataError as error:
+        content = {"status": f"damaged ({error})"}
+    if content.get("status") != "completed":
+        why = (content.get("error") or {}).get("message") or content.get("status")
+        problems.append(f"{name}: errors of gradients have nothing to be measured against: {why}")
 
 
 def _compiled(variant: str) -> bool:

@@ -120,7 +120,7 @@ def _timing(evidence: Evidence) -> list[tuple[str, str]]:
                                        if isinstance(rounds, int) and isinstance(calls, int)))  # fmt: skip
     bounds = [inside(content, "exact_gradient", "uncertainty") for content in speed]
     known = [bound for bound in map(number, bounds) if bound is not None]
-    sure = f"; two ways to that differ by {n(max(known))} at most, relative" if known else ""
+    sure = f"; at few report points, two ways to that differ by {n(max(known))} at most, relative" if known else ""
     timed = f"after warm-up, in {blocks}, the variants taking turns" if blocks else "not measured in this sweep"
     return [
         ("Times.", f"Import, first call and steady time are told apart. Timed blocks: {timed}."),
