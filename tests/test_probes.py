@@ -190,6 +190,15 @@ def test_held_out_subjects_are_drawn_by_the_seed_and_cover_the_cohort():
     assert any(not np.array_equal(held, split(10, Data(subjects=10, held_out=3, seed=seed))[1]) for seed in (6, 7, 8))
 
 
+def test_held_out_subjects_do_not_touch_the_fit(tmp_path):
+    bench = Bench(order(tmp_path, "train"))
+    digests = [finished(train.probe(bench))["weights_digest"]]
+    for subjects in (bench.held_out, bench.fitted):
+        bench.cohort.amounts[subjects] += 5
+        digests.append(finished(train.probe(bench))["weights_digest"])
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_nobody_left_to_fit_is_refused():
     with pytest.raises(ConfigError, match="leave subjects to fit"):
         Data(subjects=3, held_out=3)
