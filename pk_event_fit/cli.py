@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from . import comparison, store
-from .config import Config
+from .config import Config, decided
 from .errors import CheckpointError, ConfigError, PKEventError
 from .frameworks import available
 from .report.tables import write_summary
@@ -173,7 +173,7 @@ def main() -> None:
         words = sys.argv[1:] = _swept(sys.argv[1:])
         _plan[:] = _planned(words)
         if any(config.resume is not None for config in _plan):
-            sys.exit(_resume(_plan, words))
+            leave(_resume(_plan, words))
     except PKEventError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -186,14 +186,20 @@ def main() -> None:
     except (PKEventError, HydraException, OmegaConfBaseException, OSError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
-    codes = [code for _, code in _jobs]
-    if _sweep and _jobs and _plan and _plan[0].study.probes:
-        leave(comparison.conclude(_sweep[0], _plan, launch, failed=any(codes), interrupted=interrupted))
-    if _sweep and _jobs:
-        rows = write_summary(_sweep[0], [folder for folder, _ in _jobs], {f for f, code in _jobs if code == 2})
-        print((_sweep[0] / "summary.md").read_text())
-        print(f"sweep  {sum(row['status'] == 'completed' for row in rows)} of {len(rows)} completed: {_sweep[0]}")
-    sys.exit(130 if interrupted else (1 if _sweep and any(codes) else max(codes, default=0)))
+    if not (_sweep and _jobs):
+        sys.exit(130 if interrupted else max((code for _, code in _jobs), default=0))
+    leave(_end_sweep(_sweep[0], _plan, _jobs, interrupted))
+
+
+def _end_sweep(sweep: Path, plan: Sequence[Config], jobs: Sequence[tuple[Path, int]], interrupted: bool) -> int:
+    """Tables of a sweep whose jobs have run, and all that a comparison adds; the exit code."""
+    failed = any(code for _, code in jobs)
+    if plan and plan[0].study.probes:
+        return comparison.conclude(sweep, plan, _go_on, failed=failed, interrupted=interrupted)
+    rows = write_summary(sweep, [folder for folder, _ in jobs], {folder for folder, code in jobs if code == 2})
+    print((sweep / "summary.md").read_text())
+    print(f"sweep  {sum(row['status'] == 'completed' for row in rows)} of {len(rows)} completed: {sweep}")
+    return 130 if interrupted else int(failed)
 
 
 def _swept(words: Sequence[str]) -> list[str]:
@@ -243,28 +249,80 @@ def _planned(words: Sequence[str]) -> Iterator[Config]:
 
 
 def _resume(plan: Sequence[Config], words: Sequence[str]) -> int:
-    """Go on with an earlier run, in its folder and with its own config.
+    """Go on with an earlier run or sweep, in its folder and with its own config.
 
     Raises:
-        ConfigError: More than the number of iterations and the tracking is asked to change.
-        CheckpointError: There is no such run.
+        ConfigError: More than the number of iterations and the tracking is asked to change, or anything in a sweep.
+        CheckpointError: There is no such run or sweep.
     """
     folder = Path(str(plan[0].resume)).expanduser().resolve()
+    if (folder / "plan.json").is_file():
+        if len(plan) != 1 or len(words) != 1:
+            raise ConfigError(f"resume={folder}: goes on with a sweep as it was planned; nothing else may be asked")
+        return _resume_sweep(folder)
     extra = [word for word in words if not re.match(r"\+?(resume|training\.iterations|tracking(\.mode)?)=", word)]
     if len(plan) != 1 or extra:
         raise ConfigError(f"resume goes with training.iterations and tracking only, not with {' '.join(extra) or '-m'}")
     if not (folder / "config.yaml").is_file() or not (folder / "checkpoint.npz").is_file():
         raise CheckpointError(f"resume={folder}: holds no run (needs config.yaml and checkpoint.npz)")
-    try:
-        stored = typed(OmegaConf.create(OmegaConf.load(folder / "config.yaml")))  # type: ignore[arg-type]
-    except (OmegaConfBaseException, ConfigError, yaml.YAMLError, ValueError, OSError) as error:
-        raise CheckpointError(f"{folder / 'config.yaml'}: {_one_line(error)}") from error
+    stored = _stored(folder)
     stored.resume = str(folder)
     if any(word.startswith("training.iterations=") for word in words):
         stored.training.iterations = plan[0].training.iterations
     if any(word.startswith("tracking") for word in words):
         stored.tracking.mode = plan[0].tracking.mode
     return launch(stored, folder)
+
+
+def _stored(folder: Path) -> Config:
+    """The config of the run in a folder.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    try:
+        return typed(OmegaConf.create(OmegaConf.load(folder / "config.yaml")))  # type: ignore[arg-type]
+    except (OmegaConfBaseException, ConfigError, yaml.YAMLError, ValueError, OSError) as error:
+        raise CheckpointError(f"{folder / 'config.yaml'}: {_one_line(error)}") from error
+
+
+def _resume_sweep(sweep: Path) -> int:
+    """Go on with a sweep: jobs that came to an end stay as they are, the others go on or begin anew.
+
+    Raises:
+        CheckpointError: Its plan is damaged, or it or a job's config is not what its words mean by now.
+    """
+    plan = list(_planned(_swept(comparison.read_plan(sweep))))
+    comparison.check_plan(sweep, plan)
+    for name, config in comparison.jobs_of(plan):
+        if (sweep / name / "config.yaml").exists() and _stored(sweep / name) != decided(config, sweep.name):
+            raise CheckpointError(f"{sweep / name}: its config is not what the sweep's words mean by now")
+    jobs: list[tuple[Path, int]] = []
+    for number, config in enumerate(plan):
+        print(f"job {number}: {config.framework.name}, seed {config.seed}", flush=True)
+        folder = sweep / str(number)
+        jobs.append((folder, _go_on(config, folder, group=sweep.name)))
+        if jobs[-1][1] == 130:
+            break
+    return _end_sweep(sweep, plan, jobs, jobs[-1][1] == 130)
+
+
+def _go_on(config: Config, folder: Path, *, group: str | None = None) -> int:
+    """Run a job of a sweep as far as it is not done, as `launch` does.
+
+    Raises:
+        ConfigError: Another process is running there.
+    """
+    if comparison.is_over(folder):
+        print(f"done   {folder}", flush=True)
+        return int(json.loads((folder / "result.json").read_text())["status"] != "completed")
+    if (folder / "checkpoint.npz").exists() and (folder / "config.yaml").exists():
+        return launch(dataclasses.replace(config, resume=str(folder)), folder, group=group)
+    if folder.exists():  # it ended before it had anything to keep
+        with store.locked(folder):
+            for name in ("config.yaml", "result.json"):
+                (folder / name).unlink(missing_ok=True)
+    return launch(config, folder, group=group)
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -12,7 +13,7 @@ from typing import Any
 from . import store, study, workspace
 from .checkpoint import read_weights
 from .config import Config, FrameworkChoice, decided
-from .errors import PKEventError
+from .errors import CheckpointError, DataError, PKEventError
 from .study import variant_of
 from .tracking import track_sweep
 
@@ -22,7 +23,50 @@ FILES = ("summary.csv", "summary.md", "measurements.csv", "report.html", "post.m
 
 def write_plan(sweep: Path, plan: Sequence[Config], experiment: Any = None, words: Sequence[str] = ()) -> None:
     """Write `plan.json`: what will be run, so that what is missing later can be named, and by which words."""
-    settings = plan[0].study
+    asked = {"experiment": experiment if isinstance(experiment, str) else None, "words": list(words)}
+    store.write_json(sweep / "plan.json", {"schema_version": SCHEMA_VERSION, **asked, **_planned(plan)})
+
+
+def read_plan(sweep: Path) -> list[str]:
+    """The words that asked for a sweep.
+
+    Raises:
+        CheckpointError: Its plan is damaged or holds none.
+    """
+    from .report.files import read_json
+    from .report.shapes import PLAN
+
+    try:
+        words = (read_json(sweep / "plan.json", PLAN) or {}).get("words")
+    except DataError as error:
+        raise CheckpointError(f"{sweep / 'plan.json'}: {error}") from error
+    if not words:
+        raise CheckpointError(f"{sweep / 'plan.json'}: holds no words of a command line to go on with")
+    return words
+
+
+def check_plan(sweep: Path, plan: Sequence[Config]) -> None:
+    """See that these are the jobs of a sweep's plan.
+
+    Raises:
+        CheckpointError: They are others, so the sweep cannot go on.
+    """
+    stored, now = json.loads((sweep / "plan.json").read_text()), _planned(plan)
+    if changed := [key for key, value in now.items() if stored.get(key) != value]:
+        raise CheckpointError(f"{sweep}: its words mean other {' and '.join(changed)} by now; begin a new sweep")
+
+
+def is_over(folder: Path) -> bool:
+    """Whether a job has come to an end of its own: completed, or failed by what it was to do."""
+    try:
+        result = json.loads((folder / "result.json").read_text())
+        cut_off = (result.get("error") or {}).get("type") in ("KeyboardInterrupt", "Ended")
+        return result["status"] == "completed" or (result["status"] == "failed" and not cut_off)
+    except (OSError, ValueError, KeyError, AttributeError):
+        return False
+
+
+def _planned(plan: Sequence[Config]) -> dict[str, list[Any]]:
     jobs = [
         {
             "folder": folder,
@@ -30,17 +74,9 @@ def write_plan(sweep: Path, plan: Sequence[Config], experiment: Any = None, word
             "seed": config.seed,
             "compile": config.accelerator.compile,
         }
-        for folder, config in _jobs(plan)
+        for folder, config in jobs_of(plan)
     ]
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "experiment": experiment if isinstance(experiment, str) else None,
-        "words": list(words),
-        "jobs": jobs,
-        "variants": list(_variants(plan)),
-        "probes": list(settings.probes),
-    }
-    store.write_json(sweep / "plan.json", content)
+    return {"jobs": jobs, "variants": list(_variants(plan)), "probes": list(plan[0].study.probes)}
 
 
 def conclude(
@@ -63,7 +99,7 @@ def conclude(
 
     try:
         if not interrupted:
-            for folder, config in _jobs(plan)[len(plan) :]:
+            for folder, config in jobs_of(plan)[len(plan) :]:
                 print(f"job {folder}", flush=True)
                 if launch(config, sweep / folder, group=sweep.name) == 130:
                     raise KeyboardInterrupt
@@ -122,7 +158,7 @@ def _number(cell: str) -> float | str | None:
         return cell or None
 
 
-def _jobs(plan: Sequence[Config]) -> list[tuple[str, Config]]:
+def jobs_of(plan: Sequence[Config]) -> list[tuple[str, Config]]:
     """Every job and its folder: those of the sweep, and one more for each framework that is to be compiled."""
     swept = [(str(number), config) for number, config in enumerate(plan)]
     return swept + [
@@ -139,7 +175,7 @@ def _jobs(plan: Sequence[Config]) -> list[tuple[str, Config]]:
 
 def _variants(plan: Sequence[Config]) -> dict[str, tuple[str, bool]]:
     found = {}
-    for _, config in _jobs(plan):
+    for _, config in jobs_of(plan):
         name, compiled = str(config.framework.name), config.accelerator.compile
         found[variant_of(name, compiled)] = (name, compiled)
     return found
@@ -147,7 +183,7 @@ def _variants(plan: Sequence[Config]) -> dict[str, tuple[str, bool]]:
 
 def _weights(sweep: Path, plan: Sequence[Config]) -> Path | None:
     """The weights that all are measured with: those of the first fit that was completed."""
-    for folder, _ in _jobs(plan):
+    for folder, _ in jobs_of(plan):
         path = sweep / folder / "weights.npz"
         try:
             read_weights(path)

@@ -1,13 +1,16 @@
 """The sweep of a comparison: its words, its plan, and its end."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
+import yaml
 
-from pk_event_fit import comparison
+from pk_event_fit import cli, comparison, study
 from pk_event_fit.cli import _planned, _swept, compose
 from pk_event_fit.config import FrameworkChoice
+from pk_event_fit.errors import CheckpointError, ConfigError
 
 QUICK = "+experiment=framework_comparison_quick"
 
@@ -90,3 +93,133 @@ def test_an_interrupted_sweep_measures_nothing_more(tmp_path, monkeypatch):
     comparison.write_plan(tmp_path, plan(), None)
     code = comparison.conclude(tmp_path, plan(), lambda *_, **__: pytest.fail("launched"), interrupted=True)
     assert code == 130
+
+
+WORDS = [QUICK, "study.compiled=[torchode]", "study.frameworks=[diffrax,torchode]", "seed=0,1", "training.iterations=2"]
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """A sweep's folder, what resuming it launches, and a function that resumes it; nothing is really run."""
+    launched = []
+
+    def launch(config, folder, *, group=None):
+        launched.append((folder.name, config.resume is not None))
+        folder.mkdir(exist_ok=True)
+        result(folder, "completed")
+        return 0
+
+    monkeypatch.setattr(cli, "launch", launch)
+    monkeypatch.setattr(comparison.study, "measure", lambda *_: None)
+    plan = list(_planned(_swept(WORDS)))
+    comparison.write_plan(tmp_path, plan, "framework_comparison_quick", WORDS)
+    return tmp_path, launched, lambda: cli._resume([compose([f"resume={tmp_path}"])], [f"resume={tmp_path}"])
+
+
+def result(folder, status, kind=None):
+    """What a job leaves that came to an end."""
+    folder.mkdir(exist_ok=True)
+    error = {"type": kind, "message": "as told"} if kind else None
+    (folder / "result.json").write_text(json.dumps({"status": status, "error": error}))
+
+
+def test_a_sweep_goes_on_where_it_ended(begun):
+    sweep, launched, go_on = begun
+    result(sweep / "0", "completed")
+    result(sweep / "1", "failed", "SolverFailure")  # it would fail again
+    result(sweep / "2", "failed", "KeyboardInterrupt")
+    go_on()
+    assert launched == [("2", False), ("3", False), ("torchode-compiled", False)]
+
+
+def test_a_job_that_was_cut_off_goes_on_from_its_checkpoint(begun):
+    sweep, launched, go_on = begun
+    for folder, _ in comparison.jobs_of(list(_planned(_swept(WORDS))))[:2]:
+        result(sweep / folder, "completed")
+    cut = sweep / "2"
+    result(cut, "failed", "KeyboardInterrupt")
+    comparison.store.write_text(cut / "config.yaml", stored(2, sweep))
+    (cut / "checkpoint.npz").touch()
+    go_on()
+    assert launched[0] == ("2", True)
+
+
+def stored(number, sweep):
+    """The config that a job of the sweep writes down."""
+    config = cli.decided(list(_planned(_swept(WORDS)))[number], sweep.name)
+    return yaml.safe_dump(asdict(config), sort_keys=False)
+
+
+def test_a_job_that_ended_before_its_first_checkpoint_begins_anew(begun):
+    sweep, launched, go_on = begun
+    comparison.store.write_text(sweep / "0" / "config.yaml", stored(0, sweep))
+    result(sweep / "0", "failed", "Ended")
+    go_on()
+    assert launched[0] == ("0", False)
+    assert not (sweep / "0" / "config.yaml").exists()  # it would be refused as another's
+
+
+def test_a_job_of_other_settings_is_not_gone_on_with(begun):
+    sweep, launched, go_on = begun
+    comparison.store.write_text(sweep / "1" / "config.yaml", stored(1, sweep).replace("rtol: 1.0e-05", "rtol: 1.0e-04"))
+    with pytest.raises(CheckpointError, match="1: its config is not what"):
+        go_on()
+    assert launched == []
+
+
+def test_a_plan_that_means_something_else_is_refused(begun):
+    sweep, launched, go_on = begun
+    told = json.loads((sweep / "plan.json").read_text())
+    (sweep / "plan.json").write_text(json.dumps({**told, "jobs": told["jobs"][1:]}))
+    with pytest.raises(CheckpointError, match="other jobs"):
+        go_on()
+    assert launched == []
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"words": 3}', '{"words": []}'])
+def test_a_damaged_plan_is_refused(begun, content):
+    sweep, _, go_on = begun
+    (sweep / "plan.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"plan\.json"):
+        go_on()
+
+
+def test_a_sweep_goes_on_as_planned_alone(begun):
+    sweep, launched, _ = begun
+    with pytest.raises(ConfigError, match="nothing else"):
+        cli._resume([compose([f"resume={sweep}"])], [f"resume={sweep}", "training.iterations=9"])
+    assert launched == []
+
+
+def test_an_interrupt_ends_a_resumed_sweep(begun, monkeypatch):
+    _, launched, go_on = begun
+    monkeypatch.setattr(cli, "launch", lambda config, folder, **_: launched.append(folder.name) or 130)
+    assert go_on() in (1, 130)
+    assert launched == ["0"]
+
+
+def orders(tmp_path, weights="sweep/0/weights.npz"):
+    return [{"out": str(tmp_path / f"{name}.json"), "weights": weights} for name in ("diffrax", "torchode")]
+
+
+def measured(tmp_path, monkeypatch, *contents):
+    """Which of two probes run again, after those were written."""
+    ran = []
+    monkeypatch.setattr(study, "take_turns", lambda asked: ran.extend(Path(one["out"]).stem for one in asked))
+    for one, content in zip(orders(tmp_path), contents, strict=False):
+        Path(one["out"]).write_text(json.dumps(content))
+    study._run(orders(tmp_path))
+    return ran
+
+
+DONE = {"status": "completed", "weights": "0"}
+
+
+def test_what_was_measured_side_by_side_is_not_measured_again(tmp_path, monkeypatch):
+    assert measured(tmp_path, monkeypatch, DONE, {**DONE, "status": "unsupported"}) == []
+
+
+@pytest.mark.parametrize("other", [{**DONE, "status": "failed"}, {**DONE, "weights": "1"}, {}, []])
+def test_what_is_compared_is_measured_side_by_side_or_not_at_all(tmp_path, monkeypatch, other):
+    assert measured(tmp_path, monkeypatch, DONE, other) == ["diffrax", "torchode"]
+    assert not (tmp_path / "diffrax.json").exists()  # it would pass for a new one, were this to be cut off

@@ -97,6 +97,7 @@ def order(monkeypatch, config: Config, folder: Path) -> int:
     """The exit code of the job that the command line would start."""
     words = json.dumps({"config": asdict(config), "folder": str(folder), "group": None})
     monkeypatch.setattr(sys, "stdin", io.StringIO(words))
+    monkeypatch.setattr(job, "leave", sys.exit)
     with pytest.raises(SystemExit) as caught:
         job.main()
     return caught.value.code

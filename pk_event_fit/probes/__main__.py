@@ -14,7 +14,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from .. import store
+from .. import store, study
 from ..errors import ConfigError, PKEventError
 from ..provenance import provenance
 
@@ -47,6 +47,7 @@ def main() -> None:
     if order["probe"] not in PROBES:
         raise SystemExit(f"there is no probe {order['probe']}")
     about = {name: order[name] for name in ("probe", "variant", "framework", "compiled")}
+    about["weights"] = study.weights_of(order)
     work = run(order)
     try:
         while sys.stdin.readline():
