@@ -71,6 +71,9 @@ def typed(composed: DictConfig) -> Config:
         raise ConfigError(_one_line(error)) from error
     if config.framework.name is not None and config.framework.name not in available():
         raise ConfigError(f"framework={config.framework.name}: choose one of {', '.join(available())}")
+    for key in ("frameworks", "compiled"):
+        if unknown := [name for name in getattr(config.study, key) if name not in available()]:
+            raise ConfigError(f"study.{key}: there is no {', '.join(unknown)}; choose of {', '.join(available())}")
     return config
 
 

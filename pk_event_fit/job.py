@@ -88,11 +88,12 @@ def run(config: Config, folder: Path, *, group: str | None = None) -> dict[str, 
 def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> dict[str, Any]:
     """Fit, and record what comes of it, whatever that is."""
     framework, cohort = parts.framework, parts.cohort
-    name = f"{variant_of(framework.name, config.accelerator.compile)}-seed{config.seed}"
+    variant = variant_of(framework.name, config.accelerator.compile)
+    name = f"{variant}-seed{config.seed}"
     if cohort.ignored:
         end = cohort.times[-1, -1]
         print(f"{cohort.ignored} of the doses come after the end at {end:g} h: they change nothing", flush=True)
-    settings = {**asdict(config), "provenance": about}
+    settings = {**asdict(config), "variant": variant, "provenance": about}
     tracking = config.tracking
     tracker = Tracker(
         mode=tracking.mode,

@@ -115,7 +115,10 @@ class Contestant:
 
 
 def take_turns(orders: Sequence[Mapping[str, Any]]) -> None:
-    """Run probes side by side, one at work at a time: first all prepare, then each round goes through all of them."""
+    """Run probes side by side, one at work at a time: first all prepare, then each round goes through all of them.
+
+    Every other round goes backwards, so that nobody always works in the warmth, or the wake, of the same other.
+    """
     contestants: list[Contestant] = []
     try:
         for order in orders:
@@ -125,6 +128,7 @@ def take_turns(orders: Sequence[Mapping[str, Any]]) -> None:
         while at_work := [one for one in contestants if not one.over]:
             for one in at_work:
                 one.turn()
+            contestants.reverse()
     finally:
         for one in contestants:
             one.stop()

@@ -17,7 +17,7 @@ from .errors import ConfigError, DataError, PKEventError
 from .report.sweep import read
 
 INSTALL = "a W&B workspace needs wandb-workspaces: pip install 'pk-event-fit[workspace]'"
-GROUPS = ("framework.name", "accelerator.compile")  # of a run's config: plain and compiled fits apart
+VARIANT = "variant"  # of a run's config: its framework, plain and compiled fits apart
 
 
 class Panel(NamedTuple):
@@ -114,7 +114,7 @@ def workspace(entity: str, project: str, group: str) -> Any:
         runset_settings=ws.RunsetSettings(
             # As text, since the library's own writer breaks at a name with a quote in it.
             filters=f"Metric('Group') == {group!r}",
-            groupby=[expr.Config(name) for name in GROUPS],
+            groupby=[expr.Config(VARIANT)],
             group_colors=dict(COLOURS),
             pinned_columns=[f"summary:{panel.key}" for panel in _panels("bar")],
         ),
@@ -151,7 +151,7 @@ def title(group: str) -> str:
 
 def describe(project: str, group: str) -> str:
     """The layout in words, a line for each panel."""
-    lines = [f"{title(group)}: project {project}, group {group}, grouped by {', then '.join(GROUPS)}"]
+    lines = [f"{title(group)}: project {project}, group {group}, grouped by {VARIANT}"]
     for section in LAYOUT:
         lines += ["", section.name]
         lines += [f"  {panel.kind:<6} {panel.key:<28} {panel.title}" for panel in section.panels]
@@ -167,7 +167,7 @@ def _panel(panel: Panel) -> Any:
     if panel.kind == "line":
         return wr.LinePlot(
             title=panel.title, x="Step", y=[panel.key], log_x=True, log_y=True, title_x="iteration",
-            groupby=wr.Config(GROUPS[0]), groupby_aggfunc="mean", groupby_rangefunc="minmax", max_runs_to_show=100,
+            groupby=wr.Config(VARIANT), groupby_aggfunc="mean", groupby_rangefunc="minmax", max_runs_to_show=100,
         )  # fmt: skip
     if panel.kind == "bar":  # follows the grouping of the runs
         return wr.BarPlot(title=panel.title, metrics=[panel.key], groupby_aggfunc="mean", groupby_rangefunc="minmax",

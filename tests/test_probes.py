@@ -217,6 +217,28 @@ def test_probes_take_turns(tmp_path):
     assert found[0]["environment"]["packages"]["torch"]
 
 
+def test_every_other_round_goes_backwards(monkeypatch):
+    worked = []
+
+    class Fake:
+        def __init__(self, name):
+            self.name, self.left, self.over = name["variant"], 4, False
+
+        def turn(self):
+            worked.append(self.name)
+            self.left -= 1
+            self.over = self.left == 0
+
+        def stop(self):
+            pass
+
+    monkeypatch.setattr(study, "Contestant", Fake)
+    study.take_turns([{"probe": "speed", "variant": name} for name in "abc"])
+    prepared, *rounds = ["".join(worked[k : k + 3]) for k in range(0, 12, 3)]
+    assert prepared == "abc"
+    assert rounds == ["abc", "cba", "abc"]
+
+
 def test_a_probe_that_is_killed_leaves_a_failed_file(tmp_path):
     contestant = study.Contestant(order(tmp_path))
     time.sleep(0.2)

@@ -25,7 +25,11 @@ from pk_event_fit.report.standing import standing
 from pk_event_fit.report.sweep import read
 
 REPORT = Path(builder.__file__).parent
-TEMPLATES = ("results", "findings", "advice", "story", "page", "inventory", "setting", "build", "__main__")
+# All that writes or draws, but for those that give colours, formats, markup, shapes of files and codes of metrics.
+OTHERS = {
+    "closeups", "document", "figures", "files", "ink", "measures", "numbers", "panels", "series", "shapes", "tables",
+}  # fmt: skip
+TEMPLATES = sorted({path.stem for path in REPORT.glob("*.py")} - OTHERS)
 PICTURE = (
     '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg xmlns="http://www.w3.org/2000/svg" '
     'xmlns:xlink="http://www.w3.org/1999/xlink" width="10pt" height="10pt" viewBox="0 0 10 10"><metadata>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,9 @@ def probe(bench: Bench):
         except PKEventError as error:
             kind = "unsupported" if isinstance(error, ConfigError) else "failed"
             found[name] = {"status": kind, "error": " ".join(str(error).split())}
+        except Exception as error:  # whatever a library does in one mode, the others can be measured
+            traceback.print_exc()
+            found[name] = {"status": "failed", "error": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
     yield
     for _ in range(bench.config.study.rounds):
         for mode in modes.values():
