@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field as default
 from pathlib import Path
@@ -64,7 +66,7 @@ class Contestant:
     """
 
     def __init__(self, order: Mapping[str, Any]):
-        self.order, self.over, self._silent = order, False, False
+        self.order, self.over, self._silent, self._stopped = order, False, False, False
         command = [sys.executable, "-m", "pk_event_fit.probes"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._lines: queue.Queue[str] = queue.Queue()
@@ -89,6 +91,7 @@ class Contestant:
     def stop(self) -> None:
         """End it, whatever it is doing."""
         if self._process.poll() is None:
+            self._stopped = True
             self._process.kill()
             self._process.wait()
 
@@ -106,7 +109,7 @@ class Contestant:
 
     def _note_silent_end(self) -> None:
         out = Path(self.order["out"])
-        if not out.exists():
+        if not out.exists() and not self._stopped:
             code = self._process.returncode
             why = f"no sign of life for {PATIENCE:.0f} s" if self._silent else f"the process ended with code {code}"
             about = {name: self.order[name] for name in ("probe", "variant", "framework", "compiled")}
@@ -134,18 +137,38 @@ def take_turns(orders: Sequence[Mapping[str, Any]]) -> None:
             one.stop()
 
 
+def at_once(orders: Sequence[Mapping[str, Any]]) -> None:
+    """Run probes of which none measures time, as many at once as there are cores."""
+    contestants: list[Contestant] = []
+
+    def work(order: Mapping[str, Any]) -> None:
+        print(f"probe  {order['probe']}: {order['variant']}", flush=True)
+        contestants.append(one := Contestant(order))
+        while one.turn():
+            pass
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            for future in [pool.submit(work, order) for order in orders]:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for one in contestants:
+                one.stop()
+            raise
+
+
 def weights_of(order: Mapping[str, Any]) -> str | None:
     """The job of the sweep whose weights a probe is made with; None for initial ones."""
     return Path(order["weights"]).parent.name if order["weights"] else None
 
 
-def _run(orders: Sequence[Mapping[str, Any]]) -> None:
-    """`take_turns`, unless all of them are there from before: those of one group are measured side by side or not."""
-    if all(_is_there(order) for order in orders):
-        return
-    for order in orders:
+def _wanted(orders: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those that are not there from before; of what is begun anew nothing is left."""
+    wanted = [order for order in orders if not _is_there(order)]
+    for order in wanted:
         Path(order["out"]).unlink(missing_ok=True)
-    take_turns(orders)
+    return wanted
 
 
 def _is_there(order: Mapping[str, Any]) -> bool:
@@ -184,15 +207,18 @@ def measure(sweep: Path, config: Mapping[str, Any], variants: Mapping[str, tuple
         }
 
     plain = [variant for variant, (_, compiled) in variants.items() if not compiled]
-    if "speed" in study["probes"]:
-        _run([order("exact", "exact", "diffrax", out=folder / "exact.json")])
-        _run([order("speed", variant) for variant in variants])
-    for probe in ("precision", "stability"):
-        if probe in study["probes"]:
-            _run([order(probe, variant) for variant in plain])
-    if "repeat" in study["probes"]:
-        for variant in plain:
-            _run([order("repeat", variant)])
+    groups = {name: [order(name, variant) for variant in (variants if name == "speed" else plain)]
+              for name in PROBES if name in study["probes"]}  # fmt: skip
+    untimed = [each for name in ("repeat", "stability") for each in groups.get(name, [])]
+    if "speed" in groups:
+        untimed.insert(0, order("exact", "exact", "diffrax", out=folder / "exact.json"))
+    at_once(_wanted(untimed))
+    for name in ("speed", "precision"):
+        # What is compared takes turns: where one is missing, all are measured again.
+        if _wanted(groups.get(name, [])):
+            for each in groups[name]:
+                Path(each["out"]).unlink(missing_ok=True)
+            take_turns(groups[name])
 
 
 def variant_of(framework: str | None, compiled: bool) -> str:

@@ -291,7 +291,7 @@ def _speed(path, name, compiled, rounds):
             "backward_memory_kind": "XLA temporary buffers" if jax else "bytes saved by torch",
             "accepted": None if name == "torchdyn" else 41.0, "rejected": None if name == "torchdyn" else 2.0,
             "counted_for": "the batch" if count else "each subject",
-            "evaluations": 880 if mode == "adjoint" else 262, "forward_evaluations": 262,
+            "evaluations": 880 if mode == "adjoint" else 262,
             "points": 200 if mode == "direct" else 21,
             "gradient_error": error * ACCURATE.get(name, 2.0), "gradient_error_max": 2 * error, "loss_error": error / 5,
         }  # fmt: skip

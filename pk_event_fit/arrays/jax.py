@@ -82,9 +82,8 @@ class JaxArrays(Arrays):
         counted = _Counted(field)
         return counted, counted.count
 
-    def backward_memory(self, function, *arguments):
-        compiled = jax.jit(self.value_and_grad(function)).lower(*arguments).compile()
-        analysis: Any = compiled.memory_analysis()
+    def backward_memory(self, function, gradient, *arguments):
+        analysis: Any = gradient.lower(*arguments).compile().memory_analysis()
         return analysis.temp_size_in_bytes / 1e6, "XLA temporary buffers"
 
     def compile(self, function):

@@ -70,7 +70,7 @@ class TorchArrays(Arrays):
 
         return wrapped
 
-    def backward_memory(self, function, *arguments):
+    def backward_memory(self, function, gradient, *arguments):
         params, *rest = arguments
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         saved: weakref.WeakSet[_Saved] = weakref.WeakSet()

@@ -34,10 +34,8 @@ class Mode:
         self.loss = mean_squared_error(self.framework, bench.field, self.cohort.grid)
         self.params = bench.place(self.framework)
         self.batch = batch_of(arrays, self.cohort, bench.fitted)
-        forward, value_and_grad = (
-            arrays.compile(self.loss),
-            gradient_step(self.framework, self.loss, bench.config.training.clip_norm),
-        )
+        forward = arrays.compile(self.loss)
+        self.step = value_and_grad = gradient_step(self.framework, self.loss, bench.config.training.clip_norm)
         update, moments = arrays.compile(arrays.adam_update), arrays.adam_init(self.params)
         rate = bench.config.training.learning_rate
 
@@ -118,14 +116,12 @@ def _work(bench: Bench, mode: Mode) -> dict[str, Any]:
     work: dict[str, Any] = {name: counts[name] for name in ("accepted", "rejected", "counted_for")}
     work["points"] = len(mode.cohort.grid)
     work["backward_memory_mb"], work["backward_memory_kind"] = arrays.backward_memory(
-        mode.loss, mode.params, *mode.batch
+        mode.loss, mode.step, mode.params, *mode.batch
     )
     if not bench.order["compiled"]:  # what is counted would be compiled away
         field, count = arrays.counting(bench.field)
         loss = mean_squared_error(mode.framework, field, mode.cohort.grid)
         count()
-        arrays.wait(mode.framework.guard(arrays.compile(loss), mode.params, *mode.batch))
-        work["forward_evaluations"] = count()
         arrays.wait(mode.framework.guard(gradient_step(mode.framework, loss, None), mode.params, *mode.batch))
         work["evaluations"] = count()
     path = Path(bench.order["exact"])

@@ -224,6 +224,8 @@ def dots(axis: Axes, look: Look, variant: str, row: float, values: Sequence[floa
 def end_labels(axis: Axes, entries: Sequence[tuple[float, float, str, Any]], gap: float = 0.075) -> None:
     """Names beside the ends of lines, right of the axes, moved apart where they would overlap.
 
+    A line that ends in the left half has its name at its end.
+
     Args:
         axis: With its final limits.
         entries: x, y, words and colour of each.
@@ -243,6 +245,10 @@ def end_labels(axis: Axes, entries: Sequence[tuple[float, float, str, Any]], gap
         moved -= max(0.0, moved[-1] - 1) if gap * (len(moved) - 1) <= 1 else 0.0
     for height, k in zip(moved, order, strict=True):
         x, y, text, colour = entries[k]
+        if axis.transAxes.inverted().transform(axis.transData.transform((x, y)))[0] < 0.5:  # a line to it would cross
+            axis.annotate(words(text), (x, y), xytext=(12, 0), textcoords="offset points", va="center", fontsize=SMALL,
+                          color=colour)  # fmt: skip
+            continue
         axis.annotate(
             words(text), (x, y), xytext=(1.05, float(height)), textcoords="axes fraction", va="center", fontsize=SMALL,
             color=colour, annotation_clip=False,

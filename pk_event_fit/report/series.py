@@ -23,7 +23,7 @@ FIT, MODES, PASSES, TREATMENTS = (
 FIELDS, COMPARTMENTS = ("true", "learned"), ("central", "peripheral")
 PERFORMANCE, STABILITY, ACCURACY, REPRODUCIBILITY = "performance", "stability", "accuracy", "reproducibility"
 PERCENTILES = ("median", "p10", "p90")
-COUNTS = ("accepted", "rejected", "evaluations", "forward_evaluations", "points")
+COUNTS = ("accepted", "rejected", "evaluations", "points")
 NOISE = "noise_mg2"
 STABLE = {
     "jump_mg": "mg", "jump_error_mg": "mg", "jump_error_max_mg": "mg", "overshoot_percent_mean": "%",

@@ -33,7 +33,7 @@ MODE = {
     "status": TEXT, "error": TEXT, "first_call_s": {"forward": AMOUNT, "gradient": AMOUNT}, "forward_ms": [AMOUNT],
     "gradient_ms": [AMOUNT], "step_ms": [AMOUNT], "peak_mb": AMOUNT, "backward_memory_mb": AMOUNT,
     "backward_memory_kind": TEXT, "accepted": AMOUNT, "rejected": AMOUNT, "counted_for": TEXT, "evaluations": AMOUNT,
-    "forward_evaluations": AMOUNT, "gradient_error": AMOUNT, "gradient_error_max": AMOUNT, "loss_error": AMOUNT,
+    "gradient_error": AMOUNT, "gradient_error_max": AMOUNT, "loss_error": AMOUNT,
     "points": COUNT,
 }  # fmt: skip
 POINT = {
