@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field as default
 from pathlib import Path
@@ -66,7 +64,7 @@ class Contestant:
     """
 
     def __init__(self, order: Mapping[str, Any]):
-        self.order, self.over, self._silent, self._stopped = order, False, False, False
+        self.order, self.over, self._silent = order, False, False
         command = [sys.executable, "-m", "pk_event_fit.probes"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._lines: queue.Queue[str] = queue.Queue()
@@ -91,7 +89,6 @@ class Contestant:
     def stop(self) -> None:
         """End it, whatever it is doing."""
         if self._process.poll() is None:
-            self._stopped = True
             self._process.kill()
             self._process.wait()
 
@@ -109,7 +106,7 @@ class Contestant:
 
     def _note_silent_end(self) -> None:
         out = Path(self.order["out"])
-        if not out.exists() and not self._stopped:
+        if not out.exists():
             code = self._process.returncode
             why = f"no sign of life for {PATIENCE:.0f} s" if self._silent else f"the process ended with code {code}"
             about = {name: self.order[name] for name in ("probe", "variant", "framework", "compiled")}
@@ -135,27 +132,6 @@ def take_turns(orders: Sequence[Mapping[str, Any]]) -> None:
     finally:
         for one in contestants:
             one.stop()
-
-
-def at_once(orders: Sequence[Mapping[str, Any]]) -> None:
-    """Run probes of which none measures time, as many at once as there are cores."""
-    contestants: list[Contestant] = []
-
-    def work(order: Mapping[str, Any]) -> None:
-        print(f"probe  {order['probe']}: {order['variant']}", flush=True)
-        contestants.append(one := Contestant(order))
-        while one.turn():
-            pass
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for future in [pool.submit(work, order) for order in orders]:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for one in contestants:
-                one.stop()
-            raise
 
 
 def weights_of(order: Mapping[str, Any]) -> str | None:
@@ -212,7 +188,9 @@ def measure(sweep: Path, config: Mapping[str, Any], variants: Mapping[str, tuple
     untimed = [each for name in ("repeat", "stability") for each in groups.get(name, [])]
     if "speed" in groups:
         untimed.insert(0, order("exact", "exact", "diffrax", out=folder / "exact.json"))
-    at_once(_wanted(untimed))
+    # None is timed, and yet not at once: two that thread their work on the same cores hinder each other.
+    for each in _wanted(untimed):
+        take_turns([each])
     for name in ("speed", "precision"):
         # What is compared takes turns: where one is missing, all are measured again.
         if _wanted(groups.get(name, [])):

@@ -1,9 +1,6 @@
 """The sweep of a comparison: its words, its plan, and its end."""
 
 import json
-import os
-import signal
-import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -205,10 +202,9 @@ CONFIG = {"study": {"probes": ["speed", "stability"]}, "accelerator": {}}
 
 
 def measured(tmp_path, monkeypatch, **contents):
-    """Which probes run when those were written before: at once, and in turns."""
-    ran = {"at_once": [], "take_turns": []}
-    for name, noted in ran.items():
-        monkeypatch.setattr(study, name, lambda orders, noted=noted: noted.extend(Path(o["out"]).stem for o in orders))
+    """Which probes run when those were written before: one by one, and in turns."""
+    ran = []
+    monkeypatch.setattr(study, "take_turns", lambda orders: ran.append([Path(o["out"]).stem for o in orders]))
     for name, content in contents.items():
         probe, _, variant = name.rpartition("_")
         path = tmp_path / "probes" / probe / f"{variant}.json"
@@ -216,7 +212,7 @@ def measured(tmp_path, monkeypatch, **contents):
         path.write_text(json.dumps(content))
     variants = {"diffrax": ("diffrax", False), "torchode": ("torchode", False)}
     study.measure(tmp_path, CONFIG, variants, tmp_path / "0" / "weights.npz")
-    return ran["at_once"], ran["take_turns"]
+    return ran
 
 
 DONE = {"status": "completed", "weights": "0"}
@@ -224,43 +220,19 @@ ALL = {name: DONE for name in ("_exact", "speed_diffrax", "speed_torchode", "sta
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path, monkeypatch):
-    assert measured(tmp_path, monkeypatch, **ALL) == ([], [])
+    assert measured(tmp_path, monkeypatch, **ALL) == []
 
 
 @pytest.mark.parametrize("other", [{**DONE, "status": "failed"}, {**DONE, "weights": "1"}, {}, []])
 def test_what_is_not_timed_is_measured_where_it_is_missing(tmp_path, monkeypatch, other):
-    assert measured(tmp_path, monkeypatch, **ALL | {"stability_torchode": other}) == (["torchode"], [])
+    assert measured(tmp_path, monkeypatch, **ALL | {"stability_torchode": other}) == [["torchode"]]
 
 
 @pytest.mark.parametrize("other", [{**DONE, "status": "failed"}, {**DONE, "weights": "1"}, {}, []])
 def test_what_is_timed_is_measured_side_by_side_or_not_at_all(tmp_path, monkeypatch, other):
-    assert measured(tmp_path, monkeypatch, **ALL | {"speed_torchode": other}) == ([], ["diffrax", "torchode"])
+    assert measured(tmp_path, monkeypatch, **ALL | {"speed_torchode": other}) == [["diffrax", "torchode"]]
     assert not (tmp_path / "probes/speed/diffrax.json").exists()  # it would pass for new, were this to be cut off
 
 
 def test_what_cannot_be_measured_is_not_tried_again(tmp_path, monkeypatch):
-    assert measured(tmp_path, monkeypatch, **ALL | {"speed_torchode": {**DONE, "status": "unsupported"}}) == ([], [])
-
-
-def test_an_interrupt_ends_probes_that_run_at_once(tmp_path, monkeypatch):
-    begun = []
-
-    class Endless:
-        def __init__(self, order):
-            begun.append(self)
-            self.ended = threading.Event()
-
-        def turn(self):
-            if begun.index(self) == 1 and not self.ended.is_set():
-                os.kill(os.getpid(), signal.SIGINT)  # to the process, as a terminal does
-            return not self.ended.wait(30)
-
-        def stop(self):
-            self.ended.set()
-
-    monkeypatch.setattr(study, "Contestant", Endless)
-    monkeypatch.setattr(study.os, "cpu_count", lambda: 2)
-    with pytest.raises(KeyboardInterrupt):
-        study.at_once([{"probe": "stability", "variant": name} for name in "abcd"])
-    assert len(begun) == 2
-    assert all(one.ended.is_set() for one in begun)
+    assert measured(tmp_path, monkeypatch, **ALL | {"speed_torchode": {**DONE, "status": "unsupported"}}) == []

@@ -14,7 +14,7 @@ from ..training import batch_of, gradient_step, mean_squared_error
 from .bench import Bench
 
 RTOL, ATOL = 1e-12, 1e-12
-ADJOINT_POINTS = 21
+ADJOINT_POINTS = 11
 
 
 def probe(bench: Bench):

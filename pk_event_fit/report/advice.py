@@ -6,8 +6,7 @@ from .costs import compiled_gain
 from .document import Bullets, Heading, Paragraph, Table
 from .findings import CRITERIA, Criterion, measured, ordered
 from .measures import Evidence
-from .results import TREATED
-from .series import FIELDS, TREATMENTS
+from .series import FIELDS, TREATED, TREATMENTS
 from .setting import footnote, listed
 from .standing import LEVEL, Standing
 
@@ -94,9 +93,9 @@ def _unable(evidence: Evidence, variant: str) -> list[str]:
 
 
 def matrix(evidence: Evidence) -> Table:
-    """Priority, the framework to take, and the figure that decides it."""
+    """Priority, the framework to take, and what shows it."""
     rows = [_choice(evidence, criterion) for criterion in CRITERIA]
-    head = ["priority", "take", "because", "figure"]
+    head = ["priority", "take", "because", "shown in"]
     note = (
         f"Where the {evidence.numbers.percent(LEVEL)} bootstrap interval of a ratio holds one, the two cannot be told "
         f"apart, and all of those are named. {footnote(evidence)}"
@@ -108,12 +107,12 @@ def _choice(evidence: Evidence, criterion: Criterion) -> list[str]:
     order, n = ordered(evidence, criterion), evidence.numbers
     if order is None:
         return [criterion.priority, "not measured", "–", "–"]
-    figure = criterion.figure.replace("_", " ")
+    shown = criterion.shown
     if len(order.means) > 1 and not order.ratios:
         ends = [n(value, criterion.unit) for value in (min(order.means.values()), max(order.means.values()))]
         first = next(iter(order.means))
         why = "no ranking" if order.per == "once" else f"{first} is ahead, too few measurements to tell"
-        return [criterion.priority, f"undecided: {why}", f"all lie between {ends[0]} and {ends[1]}", figure]
+        return [criterion.priority, f"undecided: {why}", f"all lie between {ends[0]} and {ends[1]}", shown]
     values = listed([f"{n(order.means[name], criterion.unit)} ({name})" for name in order.level])
     if not order.beaten:
         alone = len(order.means) == 1
@@ -121,7 +120,7 @@ def _choice(evidence: Evidence, criterion: Criterion) -> list[str]:
             criterion.priority,
             f"{order.best}, measured alone" if alone else "undecided: not told apart",
             values,
-            figure,
+            shown,
         ]
     second = order.beaten[0]
     found = order.ratios.get(second)
@@ -129,4 +128,4 @@ def _choice(evidence: Evidence, criterion: Criterion) -> list[str]:
     if found is not None and found.low is not None and found.high is not None:
         times = f", {n.ratio(found.ratio, found.low, found.high)} times as much"
     because = f"{criterion.least}: {values}; next {second} with {n(order.means[second], criterion.unit)}{times}"
-    return [criterion.priority, listed(order.level), because, figure]
+    return [criterion.priority, listed(order.level), because, shown]

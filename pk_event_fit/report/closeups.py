@@ -14,14 +14,9 @@ from ..errors import DataError
 from .ink import TEXT, Look, compact, end_labels, logarithmic, nothing, together, turns, words
 from .panels import probe_state
 from .probes import Curve, read_curves
+from .series import TREATED
 from .sweep import Sweep
 
-TREATMENTS = {
-    "restart": "restarted at the dose",
-    "jump_ts": "told the dose's time",
-    "nothing": "told nothing",
-}
-FIELDS = ("true", "learned")
 METRICS = {
     "jump_error_mg": "jump\nerror\n(mg)",
     "jump_error_max_mg": "largest\njump\nerror (mg)",
@@ -166,7 +161,7 @@ def _missed(curve: Curve) -> bool:
 def stability_table(axis: Axes, sweep: Sweep, field: str) -> bool:
     """Numbers of every framework and treatment; the darker, the larger within its column."""
     variants = list(sweep.probes.get("stability", {}))
-    lines = [(variant, treatment) for variant in variants for treatment in TREATMENTS]
+    lines = [(variant, treatment) for variant in variants for treatment in TREATED]
     parts = [_part(sweep, variant, field, treatment) for variant, treatment in lines]
     shades = {metric: _shades([part.get(metric) for part in parts]) for metric in METRICS}
     axis.set_axis_off()
@@ -176,10 +171,10 @@ def stability_table(axis: Axes, sweep: Sweep, field: str) -> bool:
     for column, title in enumerate(METRICS.values()):
         axis.text(column + 0.5, -0.2, title, ha="center", va="bottom", fontsize=9)
     for row, ((variant, treatment), part) in enumerate(zip(lines, parts, strict=True)):
-        if treatment == next(iter(TREATMENTS)):
+        if treatment == next(iter(TREATED)):
             axis.text(-3.3, row + 0.5, words(variant, 15), va="center", fontsize=9, weight="bold")
             axis.plot([-3.3, len(METRICS)], [row, row], color="#999999", lw=0.8)
-        axis.text(-0.08, row + 0.5, TREATMENTS[treatment], va="center", ha="right", fontsize=9)
+        axis.text(-0.08, row + 0.5, TREATED[treatment], va="center", ha="right", fontsize=9)
         if not part:
             text = _why(sweep, variant, field, treatment)
             axis.text(0.1, row + 0.5, text, va="center", fontsize=9, style="italic", color="#777777")

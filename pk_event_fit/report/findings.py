@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from .costs import adjoint_brief
 from .measures import Evidence
-from .results import TREATED
-from .series import FIELDS, TREATMENTS
+from .series import FIELDS, TREATED, TREATMENTS
 from .setting import listed
 from .standing import LEVEL, Standing
 
@@ -23,7 +22,7 @@ class Criterion(NamedTuple):
         metric: As in the series.
         detail: As in the series.
         unit: Of the value; empty for a ratio.
-        figure: Name of the figure that shows it.
+        shown: Figure or table that has it.
     """
 
     priority: str
@@ -32,37 +31,39 @@ class Criterion(NamedTuple):
     metric: str
     detail: str
     unit: str
-    figure: str
+    shown: str
 
 
 STEP = Criterion("fast training steps", "the shortest training step", "the longest training step", "step", "direct",
-                 "ms", "training_time")  # fmt: skip
+                 "ms", "figure: training time")  # fmt: skip
 FITTED = Criterion("a fit done soon", "the shortest whole fit", "the longest whole fit", "training", "fit", "s",
-                   "training_time")  # fmt: skip
+                   "table: the whole fit")  # fmt: skip
 MEMORY = Criterion("little memory", "the smallest peak memory of a fit", "the largest peak memory of a fit",
-                   "peak_memory", "fit", "MB", "memory")  # fmt: skip
+                   "peak_memory", "fit", "MB", "figure: memory")  # fmt: skip
 DIRECT = Criterion("exact gradients", "the smallest error of the direct gradient",
-                   "the largest error of the direct gradient", "gradient_error", "direct", "", "gradients")  # fmt: skip
+                   "the largest error of the direct gradient", "gradient_error", "direct", "",
+                   "figure: gradients")  # fmt: skip
 ADJOINT = Criterion("exact adjoint gradients", "the smallest error of the adjoint gradient",
                     "the largest error of the adjoint gradient", "gradient_error", "adjoint", "",
-                    "gradients")  # fmt: skip
+                    "figure: gradients")  # fmt: skip
 RMSE = Criterion("a close fit", "the smallest error of fits", "the largest error of fits", "rmse", "", "mg",
-                 "accuracy")  # fmt: skip
+                 "figure: accuracy")  # fmt: skip
 HELD = Criterion("a close fit of new subjects", "the smallest error on held-out subjects",
-                 "the largest error on held-out subjects", "rmse", "held out", "mg", "accuracy")  # fmt: skip
+                 "the largest error on held-out subjects", "rmse", "held out", "mg", "figure: accuracy")  # fmt: skip
 JUMP = Criterion("faithful doses", "the smallest largest error of the curves, with restarts and the true field",
                  "the largest error of the curves, with restarts and the true field", "error_max_mg", "true/restart",
-                 "mg", "dosing_event")  # fmt: skip
+                 "mg", "figure: stability")  # fmt: skip
 SEEDS = Criterion("little dependence on the seed", "the smallest spread of predictions over seeds",
-                  "the largest spread of predictions over seeds", "seed_sd", "", "mg", "dashboard")  # fmt: skip
+                  "the largest spread of predictions over seeds", "seed_sd", "", "mg",
+                  "table: reproducibility")  # fmt: skip
 THREADS = Criterion("the same numbers whatever the threads", "the smallest drift between numbers of threads",
                     "the largest drift between numbers of threads", "max_difference_mg", "threads", "mg",
-                    "dashboard")  # fmt: skip
+                    "table: reproducibility")  # fmt: skip
 IMPORT = Criterion("a quick import", "the shortest import", "the longest import", "import", "fit", "s",
-                   "training_time")  # fmt: skip
+                   "figure: training time")  # fmt: skip
 START = Criterion("a quick first iteration", "the least time that compiling and warming up add to a fit",
                   "the most time that compiling and warming up add to a fit", "compile", "fit", "s",
-                  "training_time")  # fmt: skip
+                  "table: the whole fit")  # fmt: skip
 CRITERIA = (STEP, IMPORT, START, FITTED, MEMORY, DIRECT, ADJOINT, JUMP, RMSE, HELD, SEEDS, THREADS)
 
 

@@ -16,6 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from .. import store
 from . import closeups, lines, panels
 from .ink import STYLE, Look, canvas, footnote, nothing, plain, settle, words
+from .series import FIELDS
 from .sweep import Sweep
 
 DPI = 150
@@ -147,12 +148,12 @@ def dosing_event(sweep: Sweep, look: Look) -> Figure | None:
 def treatments(sweep: Sweep, look: Look) -> Figure | None:
     """The same dose under three treatments."""
     some = closeups.curves(sweep)
-    shown = [v for v in some if any(v in closeups.treated(some, f"true.{name}") for name in closeups.TREATMENTS)]
+    shown = [v for v in some if any(v in closeups.treated(some, f"true.{name}") for name in closeups.TREATED)]
     if not shown:
         return None
-    figure, axes = canvas(5.4, 2, len(closeups.TREATMENTS), sharex=True)
+    figure, axes = canvas(5.4, 2, len(closeups.TREATED), sharex=True)
     limits = []
-    for k, (treatment, title) in enumerate(closeups.TREATMENTS.items()):
+    for k, (treatment, title) in enumerate(closeups.TREATED.items()):
         name = f"true.{treatment}"
         settle(axes[0, k], title, "", "central compartment (mg)" if k == 0 else "")
         settle(axes[1, k], "", "time (h)", "distance from exact (mg)" if k == 0 else "")
@@ -184,9 +185,7 @@ def stability(sweep: Sweep, look: Look) -> Figure | None:
     if not count:
         return None
     figure, axes = canvas(2 * (0.8 + 0.235 * count), 2, 1)
-    measured = [
-        closeups.stability_table(axis, sweep, field) for axis, field in zip(axes[:, 0], closeups.FIELDS, strict=True)
-    ]
+    measured = [closeups.stability_table(axis, sweep, field) for axis, field in zip(axes[:, 0], FIELDS, strict=True)]
     return figure if any(measured) else None
 
 

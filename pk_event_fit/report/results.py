@@ -10,12 +10,11 @@ from ..metrics.statistics import spread
 from .document import Table
 from .measures import Evidence, backward_cost
 from .repeats import NONE, number, reproducibility
-from .series import FIELDS, MODES, NOISE, PEAKS, PERCENTILES, TREATMENTS, Series, inside
+from .series import FIELDS, MODES, NOISE, PEAKS, PERCENTILES, TREATED, TREATMENTS, Series, inside
 from .setting import clock, footnote
 from .standing import LEVEL, Standing
 
 SHAPE = ("overshoot_percent_mean", "overshoot_percent_max", "oscillation_mg", NOISE)
-TREATED = {"restart": "restart at the dose", "jump_ts": "told of the jump", "nothing": "told nothing"}
 
 
 def tables(evidence: Evidence) -> dict[str, list[Table]]:

@@ -14,12 +14,9 @@ from ..metrics.reproducibility import drift
 from ..metrics.stability import consistency
 from .sweep import Run, Sweep
 
-FIT, MODES, PASSES, TREATMENTS = (
-    "fit",
-    ("direct", "direct_few", "adjoint"),
-    ("forward", "gradient"),
-    ("restart", "jump_ts", "nothing"),
-)
+FIT, MODES, PASSES = "fit", ("direct", "direct_few", "adjoint"), ("forward", "gradient")
+TREATED = {"restart": "restarted at the dose", "jump_ts": "told of the jump", "nothing": "told nothing"}
+TREATMENTS = tuple(TREATED)
 FIELDS, COMPARTMENTS = ("true", "learned"), ("central", "peripheral")
 PERFORMANCE, STABILITY, ACCURACY, REPRODUCIBILITY = "performance", "stability", "accuracy", "reproducibility"
 PERCENTILES = ("median", "p10", "p90")

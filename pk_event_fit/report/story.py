@@ -40,7 +40,7 @@ def article(evidence: Evidence, tables: Tables, figures: Figures, problems: Sequ
         Heading(2, "Strengths and considerations"),
         *advice.frameworks(evidence),
         Heading(2, "Decision matrix"),
-        Paragraph("Each line names what the measurements recommend for one priority, and the figure that decides it."),
+        Paragraph("Each line names what the measurements recommend for one priority, and what shows it."),
         advice.matrix(evidence),
         *repeat(evidence),
         *citation(evidence),
