@@ -82,7 +82,7 @@ def _planned(plan: Sequence[Config]) -> dict[str, list[Any]]:
 def conclude(
     sweep: Path, plan: Sequence[Config], launch: Callable[..., int], *, failed: bool = False, interrupted: bool = False
 ) -> int:
-    """Fit what is compiled, measure, and write tables, figures and pages.
+    """Measure, fit what is compiled, and write tables, figures and pages.
 
     Args:
         sweep: Its folder, with the jobs of the sweep itself done.
@@ -99,14 +99,15 @@ def conclude(
 
     try:
         if not interrupted:
-            for folder, config in jobs_of(plan)[len(plan) :]:
-                print(f"job {folder}", flush=True)
-                if launch(config, sweep / folder, group=sweep.name) == 130:
-                    raise KeyboardInterrupt
             settled = asdict(
                 decided(replace(plan[0], accelerator=replace(plan[0].accelerator, compile=False)), sweep.name)
             )
             study.measure(sweep, settled, _variants(plan), _weights(sweep, plan))
+            # Last, since all that is compared otherwise does without them.
+            for folder, config in jobs_of(plan)[len(plan) :]:
+                print(f"job {folder}", flush=True)
+                if launch(config, sweep / folder, group=sweep.name) == 130:
+                    raise KeyboardInterrupt
     except KeyboardInterrupt:
         print("interrupted: what was not measured will be named as missing", file=sys.stderr, flush=True)
         interrupted = True
