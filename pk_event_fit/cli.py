@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -140,6 +141,7 @@ _jobs: list[tuple[Path, int]] = []
 _sweep: list[Path] = []
 _plan: list[Config] = []
 _asked = sys.argv[1:]
+_held = contextlib.ExitStack()  # the sweep's folder, until the process ends
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -151,11 +153,18 @@ def _task(composed: DictConfig) -> None:
         _sweep[:] = [Path(info.sweep.dir).resolve()]
         group = _sweep[0].name
         print(f"job {info.job.num}: {info.job.override_dirname or 'defaults'}", flush=True)
-        if info.job.num == 0 and (_sweep[0] / "summary.csv").exists():
+        if info.job.num == 0 and any((_sweep[0] / name).exists() for name in ("summary.csv", "plan.json")):
             if not any(folder.iterdir()):
                 folder.rmdir()
-            print(f"error: {_sweep[0]}: already holds a sweep; name another hydra.sweep.dir", file=sys.stderr)
+            other = f"name another hydra.sweep.dir, or go on with resume={_sweep[0]}"
+            print(f"error: {_sweep[0]}: already holds a sweep; {other}", file=sys.stderr)
             sys.exit(2)  # Hydra keeps an exception for later and runs the other jobs
+        if info.job.num == 0:
+            try:
+                _held.enter_context(store.locked(_sweep[0]))
+            except ConfigError as error:
+                print(f"error: {error}", file=sys.stderr)
+                sys.exit(2)
         if info.job.num == 0 and _plan:
             comparison.write_plan(_sweep[0], _plan, info.runtime.choices.get("experiment"), _asked)
     code = 130
@@ -194,11 +203,13 @@ def main() -> None:
     leave(_end_sweep(_sweep[0], _plan, _jobs, interrupted))
 
 
-def _end_sweep(sweep: Path, plan: Sequence[Config], jobs: Sequence[tuple[Path, int]], interrupted: bool) -> int:
+def _end_sweep(
+    sweep: Path, plan: Sequence[Config], jobs: Sequence[tuple[Path, int]], interrupted: bool, group: str | None = None
+) -> int:
     """Tables of a sweep whose jobs have run, and all that a comparison adds; the exit code."""
     failed = any(code for _, code in jobs)
     if plan and plan[0].study.probes:
-        return comparison.conclude(sweep, plan, _go_on, failed=failed, interrupted=interrupted)
+        return comparison.conclude(sweep, plan, _go_on, group=group, failed=failed, interrupted=interrupted)
     rows = write_summary(sweep, [folder for folder, _ in jobs], {folder for folder, code in jobs if code == 2})
     print((sweep / "summary.md").read_text())
     print(f"sweep  {sum(row['status'] == 'completed' for row in rows)} of {len(rows)} completed: {sweep}")
@@ -294,37 +305,58 @@ def _resume_sweep(sweep: Path) -> int:
 
     Raises:
         CheckpointError: Its plan is damaged, or it or a job's config is not what its words mean by now.
+        ConfigError: Another process is at work there.
     """
     plan = list(_planned(_swept(comparison.read_plan(sweep))))
     comparison.check_plan(sweep, plan)
+    group = sweep.name
     for name, config in comparison.jobs_of(plan):
-        if (sweep / name / "config.yaml").exists() and _stored(sweep / name) != decided(config, sweep.name):
-            raise CheckpointError(f"{sweep / name}: its config is not what the sweep's words mean by now")
+        folder = sweep / name
+        if not folder.exists():
+            continue
+        with store.locked(folder):  # a job may have outlived its sweep
+            pass
+        if (folder / "config.yaml").exists():
+            stored = _stored(folder)
+            group = stored.tracking.group or group
+            with contextlib.redirect_stdout(None):  # what is decided is said when the job is run
+                now = dataclasses.asdict(decided(config, group))
+            then = dataclasses.asdict(stored)
+            if changed := [key for key in now if key not in ("tracking", "resume") and now[key] != then[key]]:
+                raise CheckpointError(
+                    f"{folder}: its {' and '.join(changed)} are not what the sweep's words mean by now"
+                )
     jobs: list[tuple[Path, int]] = []
-    for number, config in enumerate(plan):
-        print(f"job {number}: {config.framework.name}, seed {config.seed}", flush=True)
-        folder = sweep / str(number)
-        jobs.append((folder, _go_on(config, folder, group=sweep.name)))
-        if jobs[-1][1] == 130:
-            break
-    return _end_sweep(sweep, plan, jobs, jobs[-1][1] == 130)
+    with store.locked(sweep):
+        for number, config in enumerate(plan):
+            print(f"job {number} of {len(plan)}", flush=True)
+            code = 130
+            with contextlib.suppress(KeyboardInterrupt):
+                code = _go_on(config, sweep / str(number), group=group)
+            jobs.append((sweep / str(number), code))
+            if code == 130:
+                break
+        rest = [sweep / str(number) for number in range(len(jobs), len(plan)) if (sweep / str(number)).exists()]
+        jobs += [(folder, int(not comparison.is_completed(folder))) for folder in rest]
+        return _end_sweep(sweep, plan, jobs, code == 130, group)
 
 
 def _go_on(config: Config, folder: Path, *, group: str | None = None) -> int:
     """Run a job of a sweep as far as it is not done, as `launch` does.
 
-    Raises:
-        ConfigError: Another process is running there.
+    A fit that is compared with others begins anew: times and memory of one that was cut off would be of two processes.
     """
     if comparison.is_over(folder):
-        print(f"done   {folder}", flush=True)
-        return int(json.loads((folder / "result.json").read_text())["status"] != "completed")
-    if (folder / "checkpoint.npz").exists() and (folder / "config.yaml").exists():
+        completed = comparison.is_completed(folder)
+        print(f"{'done' if completed else 'failed'}, before: {folder}", flush=True)
+        return int(not completed)
+    if not config.study.probes and (folder / "checkpoint.npz").exists() and (folder / "config.yaml").exists():
         return launch(dataclasses.replace(config, resume=str(folder)), folder, group=group)
-    if folder.exists():  # it ended before it had anything to keep
-        with store.locked(folder):
-            for name in ("config.yaml", "result.json"):
-                (folder / name).unlink(missing_ok=True)
+    try:
+        comparison.clear(folder)
+    except OSError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
     return launch(config, folder, group=group)
 
 

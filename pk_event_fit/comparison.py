@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -18,6 +18,10 @@ from .study import variant_of
 from .tracking import track_sweep
 
 SCHEMA_VERSION = 1
+JOB_FILES = (
+    "config.yaml", "history.csv", "result.json", "provenance.json", "checkpoint.npz", "weights.npz", "predictions.npz",
+    "fit.png", "loss.png",
+)  # fmt: skip
 FILES = ("summary.csv", "summary.md", "measurements.csv", "report.html", "post.md")
 
 
@@ -51,19 +55,28 @@ def check_plan(sweep: Path, plan: Sequence[Config]) -> None:
     Raises:
         CheckpointError: They are others, so the sweep cannot go on.
     """
-    stored, now = json.loads((sweep / "plan.json").read_text()), _planned(plan)
+    if not plan:
+        raise CheckpointError(f"{sweep}: its words ask for no job")
+    stored, now = study.told(sweep / "plan.json"), _planned(plan)
     if changed := [key for key, value in now.items() if stored.get(key) != value]:
         raise CheckpointError(f"{sweep}: its words mean other {' and '.join(changed)} by now; begin a new sweep")
 
 
 def is_over(folder: Path) -> bool:
-    """Whether a job has come to an end of its own: completed, or failed by what it was to do."""
-    try:
-        result = json.loads((folder / "result.json").read_text())
-        cut_off = (result.get("error") or {}).get("type") in ("KeyboardInterrupt", "Ended")
-        return result["status"] == "completed" or (result["status"] == "failed" and not cut_off)
-    except (OSError, ValueError, KeyError, AttributeError):
-        return False
+    """Whether a job has come to an end that it would come to again."""
+    return study.is_over(folder / "result.json")
+
+
+def clear(folder: Path) -> None:
+    """Remove what a job left that was cut off, and nothing else."""
+    for name in JOB_FILES:
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "wandb", ignore_errors=True)
+
+
+def is_completed(folder: Path) -> bool:
+    """Whether a job says that it was completed."""
+    return study.told(folder / "result.json").get("status") == "completed"
 
 
 def _planned(plan: Sequence[Config]) -> dict[str, list[Any]]:
@@ -80,14 +93,16 @@ def _planned(plan: Sequence[Config]) -> dict[str, list[Any]]:
 
 
 def conclude(
-    sweep: Path, plan: Sequence[Config], launch: Callable[..., int], *, failed: bool = False, interrupted: bool = False
-) -> int:
+    sweep: Path, plan: Sequence[Config], launch: Callable[..., int], *, group: str | None = None, failed: bool = False,
+    interrupted: bool = False,
+) -> int:  # fmt: skip
     """Measure, fit what is compiled, and write tables, figures and pages.
 
     Args:
         sweep: Its folder, with the jobs of the sweep itself done.
         plan: The configs of those jobs.
-        launch: Runs a job in a fresh process and returns its exit code.
+        launch: Runs a job in a fresh process, unless it is done, and returns its exit code.
+        group: W&B group of the jobs where their configs name none; the folder's name where it is left out.
         failed: Whether one of them failed.
         interrupted: Whether to leave out all that is still to be run.
 
@@ -97,23 +112,26 @@ def conclude(
     # Imported here: an ordinary run needs none of it.
     from .report.build import build
 
+    group = group or sweep.name
     try:
         if not interrupted:
-            settled = asdict(
-                decided(replace(plan[0], accelerator=replace(plan[0].accelerator, compile=False)), sweep.name)
-            )
+            settled = asdict(decided(replace(plan[0], accelerator=replace(plan[0].accelerator, compile=False)), group))
             study.measure(sweep, settled, _variants(plan), _weights(sweep, plan))
             # Last, since all that is compared otherwise does without them.
             for folder, config in jobs_of(plan)[len(plan) :]:
                 print(f"job {folder}", flush=True)
-                if launch(config, sweep / folder, group=sweep.name) == 130:
+                if launch(config, sweep / folder, group=group) == 130:
                     raise KeyboardInterrupt
     except KeyboardInterrupt:
-        print("interrupted: what was not measured will be named as missing", file=sys.stderr, flush=True)
         interrupted = True
+    except (PKEventError, OSError) as error:
+        print(f"failed: {error}", file=sys.stderr)
+        failed = True
+    if interrupted:
+        print(f"interrupted: what is missing will be named; go on with resume={sweep}", file=sys.stderr, flush=True)
     try:
         problems = build(sweep)
-        _track(sweep, plan[0])
+        _track(sweep, plan[0], group)
     except (PKEventError, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
@@ -128,7 +146,7 @@ def conclude(
 HEADLINES = (("step", "direct"), ("rmse", ""), ("rmse", "held out"))
 
 
-def _track(sweep: Path, config: Config) -> None:
+def _track(sweep: Path, config: Config, group: str) -> None:
     """An aggregate run in W&B with tables, figures and pages, and the workspace where there is an account."""
     tables: dict[str, tuple[list, list[list]]] = {}
     for name in ("summary", "measurements"):
@@ -143,13 +161,13 @@ def _track(sweep: Path, config: Config) -> None:
         mode=tracking.mode,
         sweep=sweep,
         project=tracking.project,
-        group=tracking.group,
+        group=tracking.group or group,
         tables=tables,
         figures=sorted((sweep / "figures").glob("*.png")),
         files=[sweep / name for name in (*FILES, "plan.json")],
         summary={"/".join(filter(None, (row["variant"], row["metric"], row["detail"]))): row["value"] for row in means},
     )
-    workspace.offer(mode=tracking.mode, project=tracking.project, group=tracking.group or sweep.name)
+    workspace.offer(mode=tracking.mode, project=tracking.project, group=tracking.group or group)
 
 
 def _number(cell: str) -> float | str | None:
@@ -184,8 +202,8 @@ def _variants(plan: Sequence[Config]) -> dict[str, tuple[str, bool]]:
 
 def _weights(sweep: Path, plan: Sequence[Config]) -> Path | None:
     """The weights that all are measured with: those of the first fit that was completed."""
-    for folder, _ in jobs_of(plan):
-        path = sweep / folder / "weights.npz"
+    for number in range(len(plan)):
+        path = sweep / str(number) / "weights.npz"
         try:
             read_weights(path)
         except (PKEventError, OSError):

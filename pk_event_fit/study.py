@@ -22,7 +22,7 @@ PATIENCE = 900.0  # seconds that a probe may take until its next turn; a fit's s
 
 @dataclass(kw_only=True)
 class Study:
-    """What is compared, and what is measured once the fits are done.
+    """What is compared, and what is measured beside the fits.
 
     Attributes:
         frameworks: Those to sweep over, where the command line names none.
@@ -139,21 +139,38 @@ def weights_of(order: Mapping[str, Any]) -> str | None:
     return Path(order["weights"]).parent.name if order["weights"] else None
 
 
-def _wanted(orders: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those that are not there from before; of what is begun anew nothing is left."""
-    wanted = [order for order in orders if not _is_there(order)]
-    for order in wanted:
-        Path(order["out"]).unlink(missing_ok=True)
-    return wanted
+def told(path: Path) -> dict[str, Any]:
+    """What a JSON file says; nothing where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def is_over(path: Path) -> bool:
+    """Whether a job's or a probe's file tells of an end to which it would come again.
+
+    That is not so of an interrupt, of a full disk or memory, or of a library that is not installed.
+    """
+    content = told(path)
+    error = content.get("error")
+    kind = error.get("type") if isinstance(error, dict) else None
+    status = content.get("status")
+    return status == "completed" or (status == "failed" and kind in ("SolverFailure", "TrainingFailure"))
 
 
 def _is_there(order: Mapping[str, Any]) -> bool:
-    try:
-        told = json.loads(Path(order["out"]).read_text())
-        # Measured with other weights where an earlier fit has come to its end since.
-        return told["status"] in ("completed", "unsupported") and told["weights"] == weights_of(order)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    # Measured with other weights where an earlier fit has come to its end since.
+    out = Path(order["out"])
+    return is_over(out) and told(out).get("weights", weights_of(order)) == weights_of(order)
+
+
+def _clear(orders: Sequence[Mapping[str, Any]]) -> None:
+    """Remove what they left before, which would pass for new if they were cut off."""
+    for order in orders:
+        for name in (order["out"], Path(order["out"]).with_suffix(".npz")):
+            Path(name).unlink(missing_ok=True)
 
 
 def measure(sweep: Path, config: Mapping[str, Any], variants: Mapping[str, tuple[str, bool]], weights: Path | None):
@@ -183,20 +200,21 @@ def measure(sweep: Path, config: Mapping[str, Any], variants: Mapping[str, tuple
         }
 
     plain = [variant for variant, (_, compiled) in variants.items() if not compiled]
-    groups = {name: [order(name, variant) for variant in (variants if name == "speed" else plain)]
-              for name in PROBES if name in study["probes"]}  # fmt: skip
-    untimed = [each for name in ("repeat", "stability") for each in groups.get(name, [])]
-    if "speed" in groups:
-        untimed.insert(0, order("exact", "exact", "diffrax", out=folder / "exact.json"))
-    # None is timed, and yet not at once: two that thread their work on the same cores hinder each other.
-    for each in _wanted(untimed):
-        take_turns([each])
+    asked = {name: [order(name, variant) for variant in (variants if name == "speed" else plain)]
+             for name in PROBES if name in study["probes"]}  # fmt: skip
+    # Each alone: two that thread their work on the same cores would hinder each other.
+    for each in (*asked.get("repeat", ()), *asked.get("stability", ())):
+        if not _is_there(each):
+            _clear([each])
+            take_turns([each])
+    if "speed" in asked and not _is_there(exact := order("exact", "exact", "diffrax", out=folder / "exact.json")):
+        _clear([exact, *asked["speed"]])  # whose gradients it is compared with
+        take_turns([exact])
     for name in ("speed", "precision"):
         # What is compared takes turns: where one is missing, all are measured again.
-        if _wanted(groups.get(name, [])):
-            for each in groups[name]:
-                Path(each["out"]).unlink(missing_ok=True)
-            take_turns(groups[name])
+        if not all(_is_there(each) for each in asked.get(name, ())):
+            _clear(asked[name])
+            take_turns(asked[name])
 
 
 def variant_of(framework: str | None, compiled: bool) -> str:

@@ -52,7 +52,8 @@ def test_both_experiments_differ_in_size_alone():
         quick.accelerator,
     )
     assert full.study.probes == quick.study.probes
-    assert set(quick.study.compiled) <= set(full.study.compiled)
+    assert quick.study.compiled == ["torchode"]
+    assert full.study.compiled == ["torchdiffeq", "torchdyn", "torchode"]
 
 
 def plan():
@@ -100,6 +101,11 @@ WORDS = [QUICK, "study.compiled=[torchode]", "study.frameworks=[diffrax,torchode
 
 @pytest.fixture
 def begun(tmp_path, monkeypatch):
+    (tmp_path / "sweep").mkdir()
+    return begin(tmp_path / "sweep", monkeypatch, WORDS)
+
+
+def begin(tmp_path, monkeypatch, words):
     """A sweep's folder, what resuming it launches, and a function that resumes it; nothing is really run."""
     launched = []
 
@@ -111,8 +117,9 @@ def begun(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cli, "launch", launch)
     monkeypatch.setattr(comparison.study, "measure", lambda *_: None)
-    plan = list(_planned(_swept(WORDS)))
-    comparison.write_plan(tmp_path, plan, "framework_comparison_quick", WORDS)
+    monkeypatch.setattr(comparison, "_track", lambda *_: None)
+    plan = list(_planned(_swept(words)))
+    comparison.write_plan(tmp_path, plan, "framework_comparison_quick", words)
     return tmp_path, launched, lambda: cli._resume([compose([f"resume={tmp_path}"])], [f"resume={tmp_path}"])
 
 
@@ -132,21 +139,40 @@ def test_a_sweep_goes_on_where_it_ended(begun):
     assert launched == [("2", False), ("3", False), ("torchode-compiled", False)]
 
 
-def test_a_job_that_was_cut_off_goes_on_from_its_checkpoint(begun):
-    sweep, launched, go_on = begun
-    for folder, _ in comparison.jobs_of(list(_planned(_swept(WORDS))))[:2]:
-        result(sweep / folder, "completed")
+@pytest.mark.parametrize(("words", "resumed"), [(WORDS, False), ([*WORDS, "study.probes=[]"], True)])
+def test_a_job_that_was_cut_off_goes_on_unless_its_times_are_compared(tmp_path, monkeypatch, words, resumed):
+    sweep, launched, go_on = begin(tmp_path, monkeypatch, words)
+    for number in (0, 1, 3):
+        result(sweep / str(number), "completed")
     cut = sweep / "2"
     result(cut, "failed", "KeyboardInterrupt")
-    comparison.store.write_text(cut / "config.yaml", stored(2, sweep))
+    comparison.store.write_text(cut / "config.yaml", stored(2, sweep, words))
     (cut / "checkpoint.npz").touch()
-    go_on()
-    assert launched[0] == ("2", True)
+    (cut / "notes.txt").touch()
+    assert go_on() in (0, 1)
+    assert launched[0] == ("2", resumed)
+    assert (cut / "checkpoint.npz").exists() == resumed
+    assert (cut / "notes.txt").exists()
 
 
-def stored(number, sweep):
+@pytest.mark.parametrize("kind", ["KeyboardInterrupt", "Ended", "OSError", "MemoryError"])
+def test_what_may_end_otherwise_is_tried_again(tmp_path, kind):
+    result(tmp_path, "failed", kind)
+    assert not comparison.is_over(tmp_path)
+
+
+def test_a_resumed_sweep_without_probes_has_a_table_of_all_jobs(tmp_path, monkeypatch):
+    sweep, _, go_on = begin(tmp_path, monkeypatch, [*WORDS, "study.probes=[]"])
+    result(sweep / "1", "completed")
+    monkeypatch.setattr(cli, "launch", lambda *_, **__: 130)
+    assert go_on() == 130
+    rows = (sweep / "summary.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows[1:]] == ["0", "1"]
+
+
+def stored(number, sweep, words=WORDS):
     """The config that a job of the sweep writes down."""
-    config = cli.decided(list(_planned(_swept(WORDS)))[number], sweep.name)
+    config = cli.decided(list(_planned(_swept(words)))[number], sweep.name)
     return yaml.safe_dump(asdict(config), sort_keys=False)
 
 
@@ -162,7 +188,7 @@ def test_a_job_that_ended_before_its_first_checkpoint_begins_anew(begun):
 def test_a_job_of_other_settings_is_not_gone_on_with(begun):
     sweep, launched, go_on = begun
     comparison.store.write_text(sweep / "1" / "config.yaml", stored(1, sweep).replace("rtol: 1.0e-05", "rtol: 1.0e-04"))
-    with pytest.raises(CheckpointError, match="1: its config is not what"):
+    with pytest.raises(CheckpointError, match="1: its solver are not what"):
         go_on()
     assert launched == []
 
@@ -194,8 +220,27 @@ def test_a_sweep_goes_on_as_planned_alone(begun):
 def test_an_interrupt_ends_a_resumed_sweep(begun, monkeypatch):
     _, launched, go_on = begun
     monkeypatch.setattr(cli, "launch", lambda config, folder, **_: launched.append(folder.name) or 130)
-    assert go_on() in (1, 130)
+    assert go_on() == 130
     assert launched == ["0"]
+
+
+def test_a_sweep_that_is_at_work_is_not_gone_on_with(begun):
+    sweep, launched, go_on = begun
+    (sweep / "3").mkdir()
+    for busy in (sweep, sweep / "3"):
+        with cli.store.locked(busy), pytest.raises(ConfigError, match="another process"):
+            go_on()
+    assert launched == []
+
+
+def test_a_renamed_sweep_goes_on_in_its_old_group(begun, monkeypatch):
+    sweep, _, _ = begun
+    comparison.store.write_text(sweep / "0" / "config.yaml", stored(0, sweep))
+    moved = sweep.rename(sweep.with_name("1e5"))
+    groups = []
+    monkeypatch.setattr(cli, "launch", lambda config, folder, *, group: groups.append(group) or 1)
+    cli._resume([compose([f"resume={moved}"])], [f"resume={moved}"])
+    assert set(groups) == {sweep.name}
 
 
 CONFIG = {"study": {"probes": ["speed", "stability"]}, "accelerator": {}}
@@ -234,5 +279,14 @@ def test_what_is_timed_is_measured_side_by_side_or_not_at_all(tmp_path, monkeypa
     assert not (tmp_path / "probes/speed/diffrax.json").exists()  # it would pass for new, were this to be cut off
 
 
-def test_what_cannot_be_measured_is_not_tried_again(tmp_path, monkeypatch):
-    assert measured(tmp_path, monkeypatch, **ALL | {"speed_torchode": {**DONE, "status": "unsupported"}}) == []
+def test_what_failed_in_the_solver_is_not_tried_again(tmp_path, monkeypatch):
+    failed = {"status": "failed", "weights": "0", "error": {"type": "SolverFailure", "message": "no"}}
+    assert measured(tmp_path, monkeypatch, **ALL | {"speed_torchode": failed}) == []
+
+
+def test_a_new_exact_gradient_is_compared_with_anew(tmp_path, monkeypatch):
+    (tmp_path / "probes").mkdir()
+    (tmp_path / "probes" / "exact.npz").touch()
+    asked = measured(tmp_path, monkeypatch, **ALL | {"_exact": {}})
+    assert asked == [["exact"], ["diffrax", "torchode"]]
+    assert not (tmp_path / "probes" / "exact.npz").exists()

@@ -111,8 +111,8 @@ class Arrays(abc.ABC):
     def backward_memory(self, function: Callable, gradient: Callable, *arguments: Any) -> tuple[float, str]:
         """What the gradient of `function(params, *rest) -> (scalar, extra)` keeps or needs, MB, and what that measures.
 
-        Parameters and inputs are left out. Numbers of different kinds do not compare. `gradient` is what `compile` made
-        of a function that computes it; where there is a compiler, it is asked about this, so nothing is compiled again.
+        Parameters and inputs are left out. Numbers of different kinds do not compare. `gradient` is a compiled function
+        that has been called with these arguments: XLA tells the memory of that instead of compiling another.
         """
         raise NotImplementedError("NumPy has no gradients: use a JAX or torch framework")
 

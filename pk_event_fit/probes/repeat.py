@@ -41,6 +41,7 @@ def _fit(bench: Bench, config: dict[str, Any], name: str, accelerator: dict[str,
     folder = bench.out.with_suffix("")
     folder.mkdir(exist_ok=True)
     out = folder / f"{name}.json"
+    out.unlink(missing_ok=True)  # one from before would pass for new, were the fit to be killed
     order = {**bench.order, "probe": "train", "out": str(out)}
     order["config"] = {**config, "accelerator": {**config["accelerator"], **accelerator}}
     take_turns([order])

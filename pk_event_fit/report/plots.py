@@ -31,7 +31,7 @@ CAPTIONS = {
     "each variant is from the mean of all fits of the same seed.",
     "dosing_event": "One subject around a dose, solved with the true field and restarted at the dose: exact amounts, "
     "each framework's, and below them their distance.",
-    "treatments": "The same dose under three treatments: the solver is restarted at it, is told its time, or is told "
+    "treatments": "The same dose under three treatments: the solver is restarted at it, is told of it, or is told "
     "nothing and meets it as a narrow infusion.",
     "work_precision": "Largest error against the exact solution over the time of a solve, one line a framework, one "
     "dot a tolerance.",
