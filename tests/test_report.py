@@ -254,6 +254,15 @@ def test_no_number_is_formatted_but_by_who_keeps_account(name):
     assert literal == []
 
 
+def test_the_command_is_told_as_it_was_typed_but_for_the_place_of_its_files(sweep):
+    words = ["+experiment=framework_comparison", "seed=1", "hydra.sweep.dir=/somewhere"]
+    sweeps.edit(sweep / "plan.json", lambda plan: plan.update(words=words))
+    builder.build(sweep)
+    text = (sweep / "post.md").read_text()
+    assert "python -m pk_event_fit +experiment=framework_comparison seed=1\n" in text
+    assert "/somewhere" not in text
+
+
 # --- another winner, another text
 
 

@@ -217,7 +217,8 @@ def repeat(evidence: Evidence) -> list[Block]:
     order = f"+experiment={n.whole(experiment)}" if experiment else f"-m framework={n.whole(names)} seed={seeds}"
     words = plan.get("words")
     if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
-        order = " ".join(n.whole(word) for word in words)
+        # Where its files went is no part of what it was.
+        order = " ".join(n.whole(word) for word in words if not word.startswith("hydra.sweep.dir="))
     folder = evidence.sweep.folder
     lines = [
         f"python -m pk_event_fit {order}",
