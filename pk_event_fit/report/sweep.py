@@ -201,7 +201,8 @@ def _whole(history: dict[str, np.ndarray], result: Mapping[str, Any], name: str,
     wanted = result.get("iterations")
     if not history or wanted is None or history["iteration"][-1] == wanted == len(history["iteration"]):
         return history
-    problems.append(f"{name}/history.csv: ends at iteration {round(history['iteration'][-1])} of {wanted}; it is not used")
+    last = round(history["iteration"][-1])
+    problems.append(f"{name}/history.csv: ends at iteration {last} of {wanted}; it is not used")
     return {}
 
 
