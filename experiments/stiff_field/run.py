@@ -164,7 +164,7 @@ def draw(rows, rates):
             left.plot(rate * 1.35 ** (k - (len(names) - 1) / 2), ceiling, "x", color=colour(name), ms=8, mew=2.4)
     left.axhline(ceiling, color="#555555", lw=1, ls=":")
     left.annotate(
-        f"limit: {Solver().max_steps:,} steps in each interval; x failed", (rates[0], ceiling), xytext=(0, 6),
+        f"limit: {Solver().max_steps:,} steps in each interval; x failed", (rates[0], ceiling), xytext=(0, -14),
         textcoords="offset points", fontsize=9.5, color="#555555",
     )  # fmt: skip
     for axis in (left, right):
