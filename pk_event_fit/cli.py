@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +28,7 @@ from . import comparison, store
 from .config import Config, decided
 from .errors import CheckpointError, ConfigError, PKEventError
 from .frameworks import available
+from .launch import go_on, is_completed, launch
 from .report.tables import write_summary
 from .tracking import leave
 
@@ -94,47 +93,6 @@ def _check_shape(plain: Any) -> None:
             raise ConfigError(f"{key}=???: needs a value")
         if re.search(r"\.\d+\.\D", key):
             raise ConfigError(f"{key}={value}: a list takes plain values, not settings by name")
-
-
-def launch(config: Config, folder: Path, *, group: str | None = None) -> int:
-    """Run a job in a fresh process, so that its memory, its compile time and its faults are its own.
-
-    Returns:
-        The exit code: 0, 1 for a failed run, 2 for bad input, 130 where it was interrupted.
-    """
-    order = json.dumps({"config": dataclasses.asdict(config), "folder": str(folder), "group": group})
-    command = [sys.executable, "-m", "pk_event_fit.job"]
-    if sys.flags.optimize:
-        command.insert(1, "-" + "O" * sys.flags.optimize)
-    code = _wait(subprocess.Popen(command, stdin=subprocess.PIPE, text=True), order)
-    begun, result = (folder / "config.yaml").exists(), folder / "result.json"
-    # It ended without a word, killed or out of memory; or it was refused, which in a sweep must be seen in its row. A
-    # refused job that found another's files in its folder leaves them alone.
-    if code != 0 and not result.exists() and (code != 2 if begun else group is not None):
-        why = "refused; its message is above" if code == 2 else f"the process ended with code {code}"
-        failed = {"status": "failed", "framework": config.framework.name, "seed": config.seed}
-        store.write_json(result, {**failed, "error": {"type": "Ended", "message": why}})
-    # Hydra makes the folder before anything is known to be good.
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-        if folder.parent == Path.cwd() / "outputs" and not any(folder.parent.iterdir()):
-            folder.parent.rmdir()
-    return code if code in (0, 1, 2, 130) else 1
-
-
-def _wait(process: subprocess.Popen, order: str) -> int:
-    """Hand a job its order and wait; at an interrupt, which it gets too, until it has saved. A second one kills it."""
-    try:
-        process.communicate(order)
-        return process.returncode
-    except KeyboardInterrupt:
-        try:
-            print("interrupted: saving (once more to stop at once)", file=sys.stderr, flush=True)
-            process.wait()
-        except KeyboardInterrupt:
-            process.kill()
-            process.wait()
-        return 130
 
 
 _jobs: list[tuple[Path, int]] = []
@@ -209,7 +167,7 @@ def _end_sweep(
     """Tables of a sweep whose jobs have run, and all that a comparison adds; the exit code."""
     failed = any(code for _, code in jobs)
     if plan and plan[0].study.probes:
-        return comparison.conclude(sweep, plan, _go_on, group=group, failed=failed, interrupted=interrupted)
+        return comparison.conclude(sweep, plan, go_on, group=group, failed=failed, interrupted=interrupted)
     rows = write_summary(sweep, [folder for folder, _ in jobs], {folder for folder, code in jobs if code == 2})
     print((sweep / "summary.md").read_text())
     print(f"sweep  {sum(row['status'] == 'completed' for row in rows)} of {len(rows)} completed: {sweep}")
@@ -332,32 +290,13 @@ def _resume_sweep(sweep: Path) -> int:
             print(f"job {number} of {len(plan)}", flush=True)
             code = 130
             with contextlib.suppress(KeyboardInterrupt):
-                code = _go_on(config, sweep / str(number), group=group)
+                code = go_on(config, sweep / str(number), group=group)
             jobs.append((sweep / str(number), code))
             if code == 130:
                 break
         rest = [sweep / str(number) for number in range(len(jobs), len(plan)) if (sweep / str(number)).exists()]
-        jobs += [(folder, int(not comparison.is_completed(folder))) for folder in rest]
+        jobs += [(folder, int(not is_completed(folder))) for folder in rest]
         return _end_sweep(sweep, plan, jobs, code == 130, group)
-
-
-def _go_on(config: Config, folder: Path, *, group: str | None = None) -> int:
-    """Run a job of a sweep as far as it is not done, as `launch` does.
-
-    A fit that is compared with others begins anew: times and memory of one that was cut off would be of two processes.
-    """
-    if comparison.is_over(folder):
-        completed = comparison.is_completed(folder)
-        print(f"{'done' if completed else 'failed'}, before: {folder}", flush=True)
-        return int(not completed)
-    if not config.study.probes and (folder / "checkpoint.npz").exists() and (folder / "config.yaml").exists():
-        return launch(dataclasses.replace(config, resume=str(folder)), folder, group=group)
-    try:
-        comparison.clear(folder)
-    except OSError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
-    return launch(config, folder, group=group)
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

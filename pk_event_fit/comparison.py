@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -18,10 +17,6 @@ from .study import variant_of
 from .tracking import track_sweep
 
 SCHEMA_VERSION = 1
-JOB_FILES = (
-    "config.yaml", "history.csv", "result.json", "provenance.json", "checkpoint.npz", "weights.npz", "predictions.npz",
-    "fit.png", "loss.png",
-)  # fmt: skip
 FILES = ("summary.csv", "summary.md", "measurements.csv", "report.html", "post.md")
 
 
@@ -60,23 +55,6 @@ def check_plan(sweep: Path, plan: Sequence[Config]) -> None:
     stored, now = study.told(sweep / "plan.json"), _planned(plan)
     if changed := [key for key, value in now.items() if stored.get(key) != value]:
         raise CheckpointError(f"{sweep}: its words mean other {' and '.join(changed)} by now; begin a new sweep")
-
-
-def is_over(folder: Path) -> bool:
-    """Whether a job has come to an end that it would come to again."""
-    return study.is_over(folder / "result.json")
-
-
-def clear(folder: Path) -> None:
-    """Remove what a job left that was cut off, and nothing else."""
-    for name in JOB_FILES:
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "wandb", ignore_errors=True)
-
-
-def is_completed(folder: Path) -> bool:
-    """Whether a job says that it was completed."""
-    return study.told(folder / "result.json").get("status") == "completed"
 
 
 def _planned(plan: Sequence[Config]) -> dict[str, list[Any]]:

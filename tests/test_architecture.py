@@ -24,7 +24,7 @@ LAYERS = [
     ["config", "checkpoint", "export", "workspace"],
     ["provenance", "record"],
     ["job"],
-    ["probes", "comparison"],
+    ["probes", "comparison", "launch"],
     ["cli"],
     ["__main__"],
 ]

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
+from pk_event_fit import launch
+
 SMALL = ("data.subjects=3", "data.points=5", "model.hidden=[4]", "training.iterations=2")
 QUIET = (*SMALL, "tracking=disabled")
 KEY = "0123456789abcdef" * 2 + "01234567"
@@ -63,6 +65,10 @@ def single(request, tmp_path_factory):
     assert done.returncode == 0, done.stderr
     run = only(folder / "outputs")
     return done, run, json.loads((run / "result.json").read_text()), name, seed, precision
+
+
+def test_all_files_of_a_run_are_known_to_who_clears_them_away():
+    assert set(launch.FILES) == FILES
 
 
 def test_a_run_leaves_the_documented_files_and_no_others(single):

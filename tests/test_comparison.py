@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from pk_event_fit import cli, comparison, study
+from pk_event_fit import launch as jobs
 from pk_event_fit.cli import _planned, _swept, compose
 from pk_event_fit.config import FrameworkChoice
 from pk_event_fit.errors import CheckpointError, ConfigError
@@ -115,7 +116,7 @@ def begin(tmp_path, monkeypatch, words):
         result(folder, "completed")
         return 0
 
-    monkeypatch.setattr(cli, "launch", launch)
+    monkeypatch.setattr(jobs, "launch", launch)
     monkeypatch.setattr(comparison.study, "measure", lambda *_: None)
     monkeypatch.setattr(comparison, "_track", lambda *_: None)
     plan = list(_planned(_swept(words)))
@@ -158,13 +159,13 @@ def test_a_job_that_was_cut_off_goes_on_unless_its_times_are_compared(tmp_path, 
 @pytest.mark.parametrize("kind", ["KeyboardInterrupt", "Ended", "OSError", "MemoryError"])
 def test_what_may_end_otherwise_is_tried_again(tmp_path, kind):
     result(tmp_path, "failed", kind)
-    assert not comparison.is_over(tmp_path)
+    assert not jobs.is_over(tmp_path)
 
 
 def test_a_resumed_sweep_without_probes_has_a_table_of_all_jobs(tmp_path, monkeypatch):
     sweep, _, go_on = begin(tmp_path, monkeypatch, [*WORDS, "study.probes=[]"])
     result(sweep / "1", "completed")
-    monkeypatch.setattr(cli, "launch", lambda *_, **__: 130)
+    monkeypatch.setattr(jobs, "launch", lambda *_, **__: 130)
     assert go_on() == 130
     rows = (sweep / "summary.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows[1:]] == ["0", "1"]
@@ -219,7 +220,7 @@ def test_a_sweep_goes_on_as_planned_alone(begun):
 
 def test_an_interrupt_ends_a_resumed_sweep(begun, monkeypatch):
     _, launched, go_on = begun
-    monkeypatch.setattr(cli, "launch", lambda config, folder, **_: launched.append(folder.name) or 130)
+    monkeypatch.setattr(jobs, "launch", lambda config, folder, **_: launched.append(folder.name) or 130)
     assert go_on() == 130
     assert launched == ["0"]
 
@@ -238,7 +239,7 @@ def test_a_renamed_sweep_goes_on_in_its_old_group(begun, monkeypatch):
     comparison.store.write_text(sweep / "0" / "config.yaml", stored(0, sweep))
     moved = sweep.rename(sweep.with_name("1e5"))
     groups = []
-    monkeypatch.setattr(cli, "launch", lambda config, folder, *, group: groups.append(group) or 1)
+    monkeypatch.setattr(jobs, "launch", lambda config, folder, *, group: groups.append(group) or 1)
     cli._resume([compose([f"resume={moved}"])], [f"resume={moved}"])
     assert set(groups) == {sweep.name}
 

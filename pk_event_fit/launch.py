@@ -1,0 +1,95 @@
+"""Starts jobs, each in a process of its own, and goes on with those of a sweep that was cut off."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from . import store, study
+from .config import Config
+
+FILES = (
+    "config.yaml", "history.csv", "result.json", "provenance.json", "checkpoint.npz", "weights.npz", "predictions.npz",
+    "fit.png", "loss.png",
+)  # fmt: skip
+
+
+def launch(config: Config, folder: Path, *, group: str | None = None) -> int:
+    """Run a job in a fresh process, so that its memory, its compile time and its faults are its own.
+
+    Returns:
+        The exit code: 0, 1 for a failed run, 2 for bad input, 130 where it was interrupted.
+    """
+    order = json.dumps({"config": dataclasses.asdict(config), "folder": str(folder), "group": group})
+    command = [sys.executable, "-m", "pk_event_fit.job"]
+    if sys.flags.optimize:
+        command.insert(1, "-" + "O" * sys.flags.optimize)
+    code = _wait(subprocess.Popen(command, stdin=subprocess.PIPE, text=True), order)
+    begun, result = (folder / "config.yaml").exists(), folder / "result.json"
+    # It ended without a word, killed or out of memory; or it was refused, which in a sweep must be seen in its row. A
+    # refused job that found another's files in its folder leaves them alone.
+    if code != 0 and not result.exists() and (code != 2 if begun else group is not None):
+        why = "refused; its message is above" if code == 2 else f"the process ended with code {code}"
+        failed = {"status": "failed", "framework": config.framework.name, "seed": config.seed}
+        store.write_json(result, {**failed, "error": {"type": "Ended", "message": why}})
+    # Hydra makes the folder before anything is known to be good.
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        if folder.parent == Path.cwd() / "outputs" and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
+    return code if code in (0, 1, 2, 130) else 1
+
+
+def _wait(process: subprocess.Popen, order: str) -> int:
+    """Hand a job its order and wait; at an interrupt, which it gets too, until it has saved. A second one kills it."""
+    try:
+        process.communicate(order)
+        return process.returncode
+    except KeyboardInterrupt:
+        try:
+            print("interrupted: saving (once more to stop at once)", file=sys.stderr, flush=True)
+            process.wait()
+        except KeyboardInterrupt:
+            process.kill()
+            process.wait()
+        return 130
+
+
+def go_on(config: Config, folder: Path, *, group: str | None = None) -> int:
+    """Run a job of a sweep as far as it is not done; the exit code, as `launch` has it.
+
+    A fit that is compared with others begins anew: times and memory of one that was cut off would be of two processes.
+    """
+    if is_over(folder):
+        completed = is_completed(folder)
+        print(f"{'done' if completed else 'failed'}, before: {folder}", flush=True)
+        return int(not completed)
+    if not config.study.probes and (folder / "checkpoint.npz").exists() and (folder / "config.yaml").exists():
+        return launch(dataclasses.replace(config, resume=str(folder)), folder, group=group)
+    try:
+        _clear(folder)
+    except OSError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    return launch(config, folder, group=group)
+
+
+def is_over(folder: Path) -> bool:
+    """Whether a job has come to an end that it would come to again."""
+    return study.is_over(folder / "result.json")
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a job left that was cut off, and nothing else."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "wandb", ignore_errors=True)
+
+
+def is_completed(folder: Path) -> bool:
+    """Whether a job says that it was completed."""
+    return study.told(folder / "result.json").get("status") == "completed"
