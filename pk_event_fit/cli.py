@@ -24,12 +24,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from . import comparison, store
-from .config import Config, decided
+from . import comparison, signals, store, sweep
+from .config import Config
 from .errors import CheckpointError, ConfigError, PKEventError
 from .frameworks import available
-from .launch import go_on, is_completed, launch
-from .report.tables import write_summary
+from .launch import launch
 from .tracking import leave
 
 _HERE = Path(__file__).resolve().parent
@@ -138,7 +137,16 @@ def _task(composed: DictConfig) -> None:
 
 
 def main() -> None:
-    """Entry of `python -m pk_event_fit`; exit 2 for bad input, 1 where a run failed."""
+    """Entry of `python -m pk_event_fit`; exit 2 for bad input, 1 where a run failed, 130 where it was interrupted."""
+    signals.interrupt_at_sigterm()
+    try:
+        _main()
+    except KeyboardInterrupt:  # where no job was at work
+        print("interrupted", file=sys.stderr)
+        leave(130)
+
+
+def _main() -> None:
     try:
         words = sys.argv[1:] = _swept(sys.argv[1:])
         _plan[:] = _planned(words)
@@ -158,20 +166,7 @@ def main() -> None:
         sys.exit(2)
     if not (_sweep and _jobs):
         sys.exit(130 if interrupted else max((code for _, code in _jobs), default=0))
-    leave(_end_sweep(_sweep[0], _plan, _jobs, interrupted))
-
-
-def _end_sweep(
-    sweep: Path, plan: Sequence[Config], jobs: Sequence[tuple[Path, int]], interrupted: bool, group: str | None = None
-) -> int:
-    """Tables of a sweep whose jobs have run, and all that a comparison adds; the exit code."""
-    failed = any(code for _, code in jobs)
-    if plan and plan[0].study.probes:
-        return comparison.conclude(sweep, plan, go_on, group=group, failed=failed, interrupted=interrupted)
-    rows = write_summary(sweep, [folder for folder, _ in jobs], {folder for folder, code in jobs if code == 2})
-    print((sweep / "summary.md").read_text())
-    print(f"sweep  {sum(row['status'] == 'completed' for row in rows)} of {len(rows)} completed: {sweep}")
-    return 130 if interrupted else int(failed)
+    leave(sweep.end(_sweep[0], _plan, _jobs, interrupted))
 
 
 def _swept(words: Sequence[str]) -> list[str]:
@@ -225,13 +220,14 @@ def _resume(plan: Sequence[Config], words: Sequence[str]) -> int:
 
     Raises:
         ConfigError: More than the number of iterations and the tracking is asked to change, or anything in a sweep.
-        CheckpointError: There is no such run or sweep.
+        CheckpointError: There is no such run or sweep, or its plan is damaged.
     """
     folder = Path(str(plan[0].resume)).expanduser().resolve()
     if (folder / "plan.json").is_file():
         if len(plan) != 1 or len(words) != 1:
             raise ConfigError(f"resume={folder}: goes on with a sweep as it was planned; nothing else may be asked")
-        return _resume_sweep(folder)
+        plan = list(_planned(_swept(comparison.read_plan(folder))))
+        return sweep.resume(folder, plan, _stored)
     extra = [word for word in words if not re.match(r"\+?(resume|training\.iterations|tracking(\.mode)?)=", word)]
     if len(plan) != 1 or extra:
         raise ConfigError(f"resume goes with training.iterations and tracking only, not with {' '.join(extra) or '-m'}")
@@ -256,47 +252,6 @@ def _stored(folder: Path) -> Config:
         return typed(OmegaConf.create(OmegaConf.load(folder / "config.yaml")))  # type: ignore[arg-type]
     except (OmegaConfBaseException, ConfigError, yaml.YAMLError, ValueError, OSError) as error:
         raise CheckpointError(f"{folder / 'config.yaml'}: {_one_line(error)}") from error
-
-
-def _resume_sweep(sweep: Path) -> int:
-    """Go on with a sweep: jobs that came to an end stay as they are, the others go on or begin anew.
-
-    Raises:
-        CheckpointError: Its plan is damaged, or it or a job's config is not what its words mean by now.
-        ConfigError: Another process is at work there.
-    """
-    plan = list(_planned(_swept(comparison.read_plan(sweep))))
-    comparison.check_plan(sweep, plan)
-    group = sweep.name
-    for name, config in comparison.jobs_of(plan):
-        folder = sweep / name
-        if not folder.exists():
-            continue
-        with store.locked(folder):  # a job may have outlived its sweep
-            pass
-        if (folder / "config.yaml").exists():
-            stored = _stored(folder)
-            group = stored.tracking.group or group
-            with contextlib.redirect_stdout(None):  # what is decided is said when the job is run
-                now = dataclasses.asdict(decided(config, group))
-            then = dataclasses.asdict(stored)
-            if changed := [key for key in now if key not in ("tracking", "resume") and now[key] != then[key]]:
-                raise CheckpointError(
-                    f"{folder}: its {' and '.join(changed)} are not what the sweep's words mean by now"
-                )
-    jobs: list[tuple[Path, int]] = []
-    with store.locked(sweep):
-        for number, config in enumerate(plan):
-            print(f"job {number} of {len(plan)}", flush=True)
-            code = 130
-            with contextlib.suppress(KeyboardInterrupt):
-                code = go_on(config, sweep / str(number), group=group)
-            jobs.append((sweep / str(number), code))
-            if code == 130:
-                break
-        rest = [sweep / str(number) for number in range(len(jobs), len(plan)) if (sweep / str(number)).exists()]
-        jobs += [(folder, int(not is_completed(folder))) for folder in rest]
-        return _end_sweep(sweep, plan, jobs, code == 130, group)
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from . import data, frameworks, store, training
+from . import data, frameworks, signals, store, training
 from .checkpoint import HISTORY, Rows, read_checkpoint, write_weights
 from .config import Config, decided, forget_compiled, from_dict, set_threads
 from .data import Cohort
@@ -270,8 +270,10 @@ def _say(result: Mapping[str, Any], folder: Path) -> None:
 
 def main() -> None:
     """Run the job that standard input describes, as the command line does; exit 2 for bad input, 1 for a failure."""
-    order, code = json.load(sys.stdin), 0
+    signals.interrupt_once()
+    order, code = {"folder": ""}, 0
     try:
+        order = json.load(sys.stdin)
         run(from_dict(order["config"]), Path(order["folder"]), group=order["group"])
     except (SolverFailure, TrainingFailure, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
@@ -283,7 +285,9 @@ def main() -> None:
         traceback.print_exc()
         code = 1
     except KeyboardInterrupt:
-        print(f"interrupted; go on with resume={order['folder']}", file=sys.stderr)
+        begun = (Path(order["folder"]) / "checkpoint.npz").exists()
+        with contextlib.suppress(OSError):  # who reads it may be gone by the same signal
+            print(f"interrupted; go on with resume={order['folder']}" if begun else "interrupted", file=sys.stderr)
         code = 130
     leave(code)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import store, study
+from . import signals, store, study
 from .config import Config
 
 FILES = (
@@ -45,13 +46,16 @@ def launch(config: Config, folder: Path, *, group: str | None = None) -> int:
 
 
 def _wait(process: subprocess.Popen, order: str) -> int:
-    """Hand a job its order and wait; at an interrupt, which it gets too, until it has saved. A second one kills it."""
+    """Hand a job its order and wait; when interrupted, until it has saved. A second interrupt kills it."""
     try:
         process.communicate(order)
-        return process.returncode
+        # Interrupted alone, by its id or to free memory: a job that failed, and no reason to end a sweep.
+        return 1 if process.returncode == 130 else process.returncode
     except KeyboardInterrupt:
         try:
-            print("interrupted: saving (once more to stop at once)", file=sys.stderr, flush=True)
+            signals.pass_on(process)
+            with contextlib.suppress(OSError):  # who reads it may be gone by the same signal
+                print("interrupted: saving (once more to stop at once)", file=sys.stderr, flush=True)
             process.wait()
         except KeyboardInterrupt:
             process.kill()

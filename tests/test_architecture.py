@@ -14,7 +14,7 @@ FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for p
 
 # From the bottom up; a module imports from its own line and the lines above it here. A folder stands for what is in it.
 LAYERS = [
-    ["errors"],
+    ["errors", "signals"],
     ["arrays", "store", "fields", "compartments"],
     ["frameworks", "integrate"],
     ["dosing"],
@@ -25,6 +25,7 @@ LAYERS = [
     ["provenance", "record"],
     ["job"],
     ["probes", "comparison", "launch"],
+    ["sweep"],
     ["cli"],
     ["__main__"],
 ]

@@ -1,5 +1,6 @@
 """The command line as users type it, each command a process of its own in a folder of its own."""
 
+import contextlib
 import csv
 import json
 import os
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pk_event_fit import launch
+from pk_event_fit import cli, launch
 
 SMALL = ("data.subjects=3", "data.points=5", "model.hidden=[4]", "training.iterations=2")
 QUIET = (*SMALL, "tracking=disabled")
@@ -364,7 +365,27 @@ def test_a_key_in_the_environment_is_in_no_file_of_the_run(followed):
     assert KEY not in done.stdout
 
 
-def test_an_interrupted_run_saves_says_how_to_go_on_and_goes_on(tmp_path):
+def stopped(own, folder, stop):
+    """What a command says that is stopped in its first fit, and the command."""
+    process = subprocess.Popen(
+        own, cwd=folder, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        for line in process.stdout:
+            if line.startswith("iteration"):
+                break
+        if stop == "all":  # as a terminal does: the command and its job
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(stop)
+        return *process.communicate(timeout=120), process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("stop", ["all", signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_says_how_to_go_on_and_goes_on(tmp_path, stop):
     words = (
         "framework=torchode",
         *SMALL[:3],
@@ -373,14 +394,7 @@ def test_an_interrupted_run_saves_says_how_to_go_on_and_goes_on(tmp_path):
         "tracking=disabled",
     )
     own = [sys.executable, "-m", "pk_event_fit", *words, "hydra.run.dir=run"]
-    process = subprocess.Popen(
-        own, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    for line in process.stdout:
-        if line.startswith("iteration"):
-            break
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the command and to its job
-    _, errors = process.communicate(timeout=120)
+    _, errors, process = stopped(own, tmp_path, stop)
     assert process.returncode == 130
     assert "resume=" in errors
     result = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -388,6 +402,32 @@ def test_an_interrupted_run_saves_says_how_to_go_on_and_goes_on(tmp_path):
     done = command(tmp_path, "resume=run", f"training.iterations={result['iterations'] + 2}", "tracking=disabled")
     assert done.returncode == 0, done.stderr
     assert len(table(tmp_path / "run" / "history.csv")) == result["iterations"] + 2
+
+
+def test_a_sweep_that_is_stopped_has_a_table_and_no_further_job(tmp_path):
+    words = ("-m", "framework=torchode", "seed=0,1", *SMALL[:3], "training.iterations=100000", "tracking=disabled")
+    own = [sys.executable, "-m", "pk_event_fit", *words, "hydra.sweep.dir=sweep"]
+    _, errors, process = stopped(own, tmp_path, signal.SIGTERM)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert [row["status"] for row in table(tmp_path / "sweep" / "summary.csv")] == ["failed"]
+    assert not (tmp_path / "sweep" / "1").exists()
+
+
+def test_an_interrupt_where_no_job_is_at_work_is_no_traceback(monkeypatch, capsys):
+    def interrupted():
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cli, "_main", interrupted)
+    monkeypatch.setattr(cli, "leave", sys.exit)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_a_sweep_into_the_folder_of_another_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -10,7 +11,7 @@ import yaml
 from pk_event_fit import cli, comparison, study
 from pk_event_fit import launch as jobs
 from pk_event_fit.cli import _planned, _swept, compose
-from pk_event_fit.config import FrameworkChoice
+from pk_event_fit.config import FrameworkChoice, decided
 from pk_event_fit.errors import CheckpointError, ConfigError
 
 QUICK = "+experiment=framework_comparison_quick"
@@ -173,7 +174,7 @@ def test_a_resumed_sweep_without_probes_has_a_table_of_all_jobs(tmp_path, monkey
 
 def stored(number, sweep, words=WORDS):
     """The config that a job of the sweep writes down."""
-    config = cli.decided(list(_planned(_swept(words)))[number], sweep.name)
+    config = decided(list(_planned(_swept(words)))[number], sweep.name)
     return yaml.safe_dump(asdict(config), sort_keys=False)
 
 
@@ -223,6 +224,31 @@ def test_an_interrupt_ends_a_resumed_sweep(begun, monkeypatch):
     monkeypatch.setattr(jobs, "launch", lambda config, folder, **_: launched.append(folder.name) or 130)
     assert go_on() == 130
     assert launched == ["0"]
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 1), (2, 2), (-15, -15), (130, 1)])
+def test_a_job_that_is_interrupted_alone_has_failed(code, expected):
+    """Else it would end the sweep that it is of."""
+    job = SimpleNamespace(communicate=lambda _: None, returncode=code)
+    assert jobs._wait(job, "") == expected
+
+
+def test_a_second_interrupt_ends_a_job_at_once():
+    told = []
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    def wait():
+        told.append("wait")
+        if told.count("wait") == 1:
+            raise KeyboardInterrupt
+
+    job = SimpleNamespace(
+        communicate=interrupted, wait=wait, terminate=lambda: told.append("terminate"), kill=lambda: told.append("kill")
+    )
+    assert jobs._wait(job, "") == 130
+    assert told == ["terminate", "wait", "kill", "wait"]
 
 
 def test_a_sweep_that_is_at_work_is_not_gone_on_with(begun):

@@ -98,8 +98,13 @@ def order(monkeypatch, config: Config, folder: Path) -> int:
     words = json.dumps({"config": asdict(config), "folder": str(folder), "group": None})
     monkeypatch.setattr(sys, "stdin", io.StringIO(words))
     monkeypatch.setattr(job, "leave", sys.exit)
-    with pytest.raises(SystemExit) as caught:
-        job.main()
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit) as caught:
+            job.main()
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
     return caught.value.code
 
 
@@ -228,6 +233,25 @@ def test_a_run_killed_at_work_goes_on_to_the_same_bits_by_one_word(config, tmp_p
     assert done.returncode == 0, done.stderr
     job.run(config, whole)
     assert_same_fit(killed, whole)
+
+
+def test_a_second_signal_does_not_keep_a_job_from_saving(config, tmp_path, monkeypatch):
+    add, close = record.Recorder.add, record.Recorder.close
+
+    def interrupted(self, progress):
+        add(self, progress)
+        signal.raise_signal(signal.SIGTERM)
+
+    def disturbed(self):
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(kind)
+        close(self)
+
+    monkeypatch.setattr(record.Recorder, "add", interrupted)
+    monkeypatch.setattr(record.Recorder, "close", disturbed)
+    assert order(monkeypatch, config, tmp_path) == 130
+    assert json.loads((tmp_path / "result.json").read_text())["error"]["type"] == "KeyboardInterrupt"
+    assert state(tmp_path)["iteration"] == 1
 
 
 def test_resuming_goes_further_by_a_second_word(stopped):
