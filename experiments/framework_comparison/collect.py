@@ -1,37 +1,72 @@
 """Keeps what a comparison found: `python -m experiments.framework_comparison.collect outputs/<sweep>`.
 
-The report is made anew from the sweep's files, so that text, tables and figures are of one mind.
+The report is made anew from the sweep's files, so that text, tables and figures are of one mind. With `--headline` its
+shortest form goes into the README of the whole as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
-from experiments.common import END
+from experiments.common import END, ROOT
 from pk_event_fit import store
 from pk_event_fit.report.build import build
+from pk_event_fit.report.document import Table, markdown
+from pk_event_fit.report.measures import Evidence
+from pk_event_fit.report.results import tables
+from pk_event_fit.report.setting import footnote
+from pk_event_fit.report.sweep import read
 
 HERE = Path(__file__).resolve().parent
 BEGIN, TABLES = "<!-- written by collect.py -->", "# Comparison\n"
+HEADLINES = {
+    "A training step": ["training step, ms"],
+    "The whole fit": ["training, s", "peak memory, MB"],
+    "Accuracy of the fits": ["RMSE, mg"],
+}
 
 
 def main() -> None:
-    """Build the report, copy article, figures and measurements, and write the tables into the README."""
+    """Build the report, copy article, figures and measurements, and write the tables into the README, or both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sweep", type=Path)
-    sweep = parser.parse_args().sweep
+    parser.add_argument("--headline", action="store_true", help="for the full comparison, complete")
+    chosen = parser.parse_args()
+    sweep = chosen.sweep
     problems = build(sweep)
+    asked = json.loads((sweep / "plan.json").read_text()).get("experiment")
+    if chosen.headline and (problems or asked != "framework_comparison"):
+        parser.error(f"--headline: {sweep} is {asked}; {'; '.join(problems) or 'complete'}")
     shutil.copytree(sweep / "figures", HERE / "figures", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.png"))
     for name in ("post.md", "measurements.csv"):
         shutil.copy(sweep / name, HERE / name)
-    tables = (sweep / "summary.md").read_text().partition(TABLES)[2].strip()
-    missing = "".join(f"* {problem}\n" for problem in problems)
-    text = f"What is missing or not as it should be:\n\n{missing}\n{tables}" if problems else tables
-    page = (HERE / "README.md").read_text()
-    head, rest = page.split(BEGIN, 1)
-    store.write_text(HERE / "README.md", f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+    put(HERE / "README.md", (sweep / "summary.md").read_text().partition(TABLES)[2].strip())
+    if chosen.headline:
+        put(ROOT / "README.md", markdown([headline(sweep)]).strip())
+
+
+def headline(sweep: Path) -> Table:
+    """A few columns of the tables, side by side."""
+    evidence = Evidence(read(sweep))
+    head, rows = ["variant"], {}
+    for group in tables(evidence).values():
+        for table in group:
+            for asked in HEADLINES.get(table.title, []):
+                column = table.head.index(asked)
+                head.append(asked)
+                for row in table.rows:
+                    rows.setdefault(row[0], []).append(row[column])
+    note = "Mean ± standard deviation: of a step over timed blocks, of the rest over seeds. " + footnote(evidence)
+    return Table("The same fit in every library", head, [[name, *cells] for name, cells in rows.items()], note)
+
+
+def put(page: Path, text: str) -> None:
+    """Write a text between the marks of a page."""
+    head, rest = page.read_text().split(BEGIN, 1)
+    store.write_text(page, f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":
