@@ -11,6 +11,8 @@ from .ink import TEXT, Look, compact, compiled, end_labels, logarithmic, nothing
 from .panels import of_runs
 from .sweep import Sweep
 
+DRAWN = 500  # points of a curve: with every one of thousands a page has megabytes
+
 
 def losses(sweep: Sweep) -> dict[str, dict[int, np.ndarray]]:
     """RMSE in mg along the comparable fits, by variant and seed, all cut to the length of the shortest."""
@@ -26,6 +28,11 @@ def losses(sweep: Sweep) -> dict[str, dict[int, np.ndarray]]:
     }
 
 
+def drawn(count: int) -> np.ndarray:
+    """Iterations that are drawn: all of them where they are far apart on a logarithmic axis, further on what shows."""
+    return np.unique(np.geomspace(1, count, DRAWN).round().astype(int))
+
+
 def loss(axis: Axes, sweep: Sweep, look: Look, *, small: bool = False) -> bool:
     """RMSE along the fits: mean over seeds, and the band between the least and the largest."""
     settle(axis, "error along the fit", "iteration", "RMSE (mg)")
@@ -39,7 +46,8 @@ def loss(axis: Axes, sweep: Sweep, look: Look, *, small: bool = False) -> bool:
             values, style = curves[names[index]], look.line(names[index])
             if len(group) > 1:
                 style["linestyle"] = turns(k, len(group))
-            x = np.arange(1, values.shape[1] + 1)
+            x = drawn(values.shape[1])
+            values = values[:, x - 1]
             axis.fill_between(x, values.min(0), values.max(0), color=style["color"], alpha=0.18, lw=0)
             axis.plot(x, values.mean(0), lw=2.0, dash_capstyle="butt", **style)
     longest = max(values.shape[1] for values in curves.values())
@@ -68,7 +76,8 @@ def apart(axis: Axes, curves: Mapping[str, Mapping[int, np.ndarray]], look: Look
             by_seed.setdefault(seed, []).append(curve)
     for variant, seeds in curves.items():
         off = np.mean([100 * (curve / np.mean(by_seed[seed], 0) - 1) for seed, curve in seeds.items()], 0)
-        axis.plot(np.arange(1, len(off) + 1), off, lw=1.3, **look.line(variant))
+        x = drawn(len(off))
+        axis.plot(x, off[x - 1], lw=1.3, **look.line(variant))
 
 
 def work_precision(axis: Axes, sweep: Sweep, look: Look, *, gap: float = 0.07, small: bool = False) -> bool:
