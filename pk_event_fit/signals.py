@@ -24,7 +24,8 @@ def interrupt_once() -> None:
         raise KeyboardInterrupt
 
     for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, interrupted)
+        if signal.getsignal(kind) is not signal.SIG_IGN:  # as `nohup` and a shell's `&` leave it
+            signal.signal(kind, interrupted)
 
 
 def pass_on(process: subprocess.Popen) -> None:

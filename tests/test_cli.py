@@ -368,8 +368,9 @@ def test_a_key_in_the_environment_is_in_no_file_of_the_run(followed):
 def stopped(own, folder, stop):
     """What a command says that is stopped in its first fit, and the command."""
     process = subprocess.Popen(
-        own, cwd=folder, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        own, cwd=folder, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+    )  # fmt: skip
     try:
         for line in process.stdout:
             if line.startswith("iteration"):
