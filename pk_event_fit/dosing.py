@@ -1,100 +1,125 @@
-"""Dosing records to a padded table of intervals."""
+"""Dosing histories to a padded table of intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
+from .doses import TIE, dose_parameters, given
 from .errors import ScheduleError
-from .frameworks.base import Interval
+from .events import AFTER, BEFORE, reports, timeline
+from .records import Dose, Event, Infusion, Records, Reset, check, place, records
+from .table import Reports, Schedule, tabulate
 
-TIE = 4  # units in the last place within which two times are one
+__all__ = ["Dose", "Infusion", "Reports", "Reset", "Schedule", "schedule"]
 
-
-class Dose(NamedTuple):
-    """A bolus.
-
-    Attributes:
-        time: h.
-        amount: mg.
-        compartment: Which compartment it enters, from 1.
-    """
-
-    time: float
-    amount: float
-    compartment: int = 1
+SIDES = ("pre", "post", "both")
 
 
-class Schedule(NamedTuple):
-    """What becomes of dosing records.
+def schedule(
+    histories: Records | Sequence[Iterable[Event]], *, compartments: int, start: float | None = None,
+    end: float | None = None, bioavailability: Any = 1.0, lag: Any = 0.0, modelled_rate: Any = np.nan,
+    modelled_duration: Any = np.nan, times: Any = None, side: str = "post", subjects: int | None = None,
+    negative: bool = False,
+) -> Schedule:  # fmt: skip
+    """Cut every subject's time at whatever happens to it.
 
-    Attributes:
-        intervals: The table, float64, leaves `[S, B, ...]`; padded with intervals of no duration and no dose.
-        ignored: Doses after the end, which change nothing, by subject, `[B]`.
-    """
-
-    intervals: Interval
-    ignored: np.ndarray
-
-
-def schedule(histories: Sequence[Sequence[Dose]], *, start: float, end: float, compartments: int) -> Schedule:
-    """Cut every subject's time at its doses.
-
-    Doses at one time add up, whatever their order. A dose at the start acts once, at the start of the first interval;
-    one at the end acts at the start of a last interval that has no duration; one after the end is counted and ignored.
+    Doses at one time add up, whatever their order; times within 4 units in the last place are one. A dose at the start
+    acts once, at the start of the first interval; one at the end acts at the start of a last interval that has no
+    duration; one after the end is counted and ignored. Rows at one time act in their order, after doses that were
+    scheduled for then. See `Records` for what a row means.
 
     Args:
-        histories: Doses of each subject, in any order.
-        start: Beginning of the time axis, h.
-        end: Its end, h.
+        histories: Rows, or events of each subject in Python, in any order.
         compartments: D, how many compartments there are.
+        start: Beginning of the time axis, h; None for each subject's first row.
+        end: Its end, h; None for each subject's last observation, or last row where there is none, or last of `times`.
+        bioavailability: F, the fraction of a dose that arrives: one, `[D]` or `[B, D]`.
+        lag: ALAG, how much later a dose arrives, h, likewise.
+        modelled_rate: R, mg/h, of infusions with RATE -1, likewise.
+        modelled_duration: D, h, of infusions with RATE -2, likewise.
+        times: Report times beside the observations: `[T]` for all subjects or `[B, T]`, h, in any order.
+        side: Where the state jumps at such a time, report what was before (`pre`), what is after (`post`), or `both`.
+        subjects: B; None for as many as there are rows of.
+        negative: Whether negative amounts are let through.
 
     Raises:
-        ScheduleError: A time or an amount is not finite, an amount is negative, a compartment does not exist, a dose
-            comes before the start, or the end is not after the start.
+        ScheduleError: A row is impossible, a row or report is outside of the time axis, a dose comes before the start,
+            or the end is not after the start.
     """
-    if not (np.isfinite(start) and np.isfinite(end) and start < end):
-        raise ScheduleError(f"the time axis from {start} to {end} h: the end must come after the start")
-    if not histories:
+    written = isinstance(histories, Records)
+    rows = histories if isinstance(histories, Records) else records(histories)
+    count = 1 + int(rows.subject.max(initial=-1)) if written else len(histories)
+    if subjects is not None and count > subjects:
+        raise ScheduleError(f"subjects={subjects}: there are histories of {count}")
+    count = count if subjects is None else subjects
+    if not count:
         raise ScheduleError("no subjects: a schedule needs one or more")
-    cut = [_cut(doses, subject, start, end, compartments) for subject, doses in enumerate(histories)]
-    rows, subjects = max(len(times) for times, _ in cut), len(cut)
-    starts = np.full((rows, subjects), float(end))
-    ends = np.full((rows, subjects), float(end))
-    bolus = np.zeros((rows, subjects, compartments))
-    for subject, (times, amounts) in enumerate(cut):
-        starts[: len(times), subject] = times
-        ends[: len(times) - 1, subject] = times[1:]
-        bolus[: len(times), subject] = amounts
-    ignored = np.array([sum(dose.time > end and not _same(dose.time, end) for dose in doses) for doses in histories])
-    return Schedule(Interval(np.arange(rows), starts, ends - starts, bolus), ignored)
+    check(rows, lambda row: place(rows, row), ScheduleError, negative=negative)
+    if (high := rows.compartment > compartments).any():
+        row = int(np.flatnonzero(high)[0])
+        raise ScheduleError(f"{place(rows, row)}: compartment {rows.compartment[row]:g}: choose 1 to {compartments}")
+    parameters = dose_parameters(count, compartments, bioavailability, lag, modelled_rate, modelled_duration)
+    asked = _asked(times, side, count)
+    starts, ends = _axis(rows, count, start, end, asked)
+    doses = given(rows, parameters)
+    line = timeline(rows, doses, starts, ends, asked)
+    return tabulate(rows, parameters, line, doses, compartments)
 
 
-def _cut(doses, subject, start, end, compartments) -> tuple[list[float], list[np.ndarray]]:
-    """Times at which a subject's intervals start, and the amounts added there."""
-    for row, dose in enumerate(doses):
-        where = f"subject {subject}, dose {row}: "
-        if not np.isfinite(dose.time) or not np.isfinite(dose.amount):
-            raise ScheduleError(f"{where}time {dose.time}, amount {dose.amount}: both must be finite")
-        if dose.amount < 0:
-            raise ScheduleError(f"{where}amount {dose.amount} mg: must not be negative")
-        if not 1 <= dose.compartment <= compartments or dose.compartment != int(dose.compartment):
-            raise ScheduleError(f"{where}compartment {dose.compartment}: choose 1 to {compartments}")
-        if dose.time < start and not _same(dose.time, start):
-            raise ScheduleError(f"{where}time {dose.time} h: before the start at {start} h, where the state is given")
-    times, amounts = [float(start)], [np.zeros(compartments)]
-    for dose in sorted(doses, key=lambda dose: dose.time):
-        # Past a rounding error, so that 3 * 0.1 h is not after an end at 0.3 h.
-        if dose.time > end and not _same(dose.time, end):
-            continue
-        if not _same(dose.time, times[-1]):
-            times.append(float(end if _same(dose.time, end) else dose.time))
-            amounts.append(np.zeros(compartments))
-        amounts[-1][int(dose.compartment) - 1] += dose.amount
-    return times, amounts
+def _asked(times, side, count):
+    """Reports at given times."""
+    if side not in SIDES:
+        raise ScheduleError(f"side={side!r}: choose one of {', '.join(SIDES)}")
+    if times is None:
+        times = np.zeros((count, 0))
+    array = np.asarray(times, np.float64)
+    if array.ndim not in (1, 2) or (array.ndim == 2 and len(array) != count) or not np.isfinite(array).all():
+        raise ScheduleError(f"times has shape {list(array.shape)}; needs finite hours, [T] or [{count}, T]")
+    array = np.broadcast_to(array, (count, array.shape[-1]))
+    ranks = {"pre": [BEFORE], "post": [AFTER], "both": [BEFORE, AFTER]}[side]
+    # In the caller's order: subject, time, side.
+    subject = np.repeat(np.arange(count), array.shape[1] * len(ranks))
+    return reports(subject, np.repeat(array.reshape(-1), len(ranks)), np.tile(ranks, array.size))
 
 
-def _same(a: float, b: float) -> bool:
-    return abs(a - b) <= TIE * np.spacing(max(abs(a), abs(b)))
+def _axis(rows, count, start, end, asked) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end of each subject's time."""
+    seen = (rows.kind == 0) | (rows.kind == 2)
+    starts, ends = np.full(count, np.inf), np.full(count, -np.inf)
+    if start is None:
+        np.minimum.at(starts, rows.subject, rows.time)
+        np.minimum.at(starts, asked.subject, asked.time)
+    else:
+        starts[:] = start
+    if end is None:
+        np.maximum.at(ends, rows.subject[seen], rows.time[seen])
+        np.maximum.at(ends, asked.subject, asked.time)
+        late = np.full(count, -np.inf)
+        np.maximum.at(late, rows.subject, rows.time)
+        ends = np.where(np.isfinite(ends), ends, late)
+    else:
+        ends[:] = end
+    fixed = start is not None and end is not None
+    if (wrong := ~(np.isfinite(starts) & np.isfinite(ends) & ((starts < ends) if fixed else (starts <= ends)))).any():
+        b = int(np.flatnonzero(wrong)[0])
+        raise ScheduleError(
+            f"the time axis from {starts[b]:g} to {ends[b]:g} h of subject {b}: the end must come after the start"
+        )
+    _inside(rows.time, rows.subject, starts, ends, seen, lambda row: place(rows, row))
+    _inside(asked.time, asked.subject, starts, ends, np.ones(len(asked.time), bool), lambda _: "times")
+    return starts, ends
+
+
+def _inside(time, subject, starts, ends, seen, told) -> None:
+    """Raise for what comes before the start, or is to be seen after the end; a rounding error is neither."""
+    low, high = starts[subject], ends[subject]
+    room = TIE * np.spacing(np.maximum(abs(time), np.maximum(abs(low), abs(high))))
+    for wrong, words in ((time < low - room, "before the start at"), (seen & (time > high + room), "after the end at")):
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            bound = low[row] if words.startswith("before") else high[row]
+            given = ", where the state is given" if words.startswith("before") else ""
+            raise ScheduleError(f"{told(row)}: time {time[row]} h: {words} {bound} h{given}")

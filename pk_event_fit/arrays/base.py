@@ -99,6 +99,31 @@ class Arrays(abc.ABC):
     def adam_restore(self, count: int, mean: Params, square: Params) -> Moments:
         """Adam after `count` steps, with its counter in the library's own type."""
 
+    def stop_gradient(self, x: Array) -> Array:
+        """`x` as a constant."""
+        return x
+
+    @abc.abstractmethod
+    def segment_sum(self, values: Array, index: np.ndarray, size: int) -> Array:
+        """`[size]`: the sum of those of `values`, `[N]`, whose `index`, `[N]`, is that place."""
+
+    @abc.abstractmethod
+    def jacobian(self, function: Callable, y: Array) -> tuple[Array, Array, Any]:
+        """Value, `[B, D]`, and derivative, `[B, D, D]`, of what treats each row by itself; and what it returns besides.
+
+        Args:
+            function: `function(y) -> (value, extra)`.
+            y: `[B, D]`.
+        """
+
+    def iterate(self, body: Callable, state: Any, limit: int) -> Any:
+        """`state, done = body(state)` until `done`, or `limit` times; no gradient goes through it."""
+        for _ in range(limit):
+            state, done = body(state)
+            if bool(done):
+                break
+        return state
+
     def counting(self, field: Callable) -> tuple[Callable, Callable[[], int]]:
         """The same field, and what tells how often it was evaluated for the whole batch since it was last asked.
 
@@ -129,8 +154,12 @@ class Arrays(abc.ABC):
         note(value)
 
     def table(self, rows: Any) -> Any:
-        """A NamedTuple of NumPy arrays as one of this library's arrays; `None` stays `None`."""
-        return type(rows)(*(None if leaf is None else self.asarray(leaf) for leaf in rows))
+        """A NamedTuple of NumPy arrays, or of such, as one of this library's arrays; `None` stays `None`."""
+        if rows is None:
+            return None
+        if isinstance(rows, tuple):
+            return type(rows)(*(self.table(leaf) for leaf in rows))
+        return self.asarray(rows)
 
 
 def scan_in_python(stack: Callable, advance: Callable, carry: Array, table: Any) -> tuple[Array, Any]:

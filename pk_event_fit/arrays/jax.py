@@ -78,6 +78,26 @@ class JaxArrays(Arrays):
     def value_and_grad(self, function):
         return jax.value_and_grad(function, has_aux=True)
 
+    def stop_gradient(self, x):
+        return jax.lax.stop_gradient(x)
+
+    def segment_sum(self, values, index, size):
+        return jnp.zeros(size, values.dtype).at[index].add(values)
+
+    def jacobian(self, function, y):
+        value, pull, extra = jax.vjp(function, y, has_aux=True)
+        rows = [pull(jnp.broadcast_to(row, y.shape))[0] for row in jnp.eye(y.shape[-1], dtype=y.dtype)]
+        return value, jnp.stack(rows, -2), extra
+
+    def iterate(self, body, state, limit):
+        def go_on(carry):
+            return ~carry[1] & (carry[2] < limit)
+
+        def step(carry):
+            return *body(carry[0]), carry[2] + 1
+
+        return jax.lax.while_loop(go_on, step, (state, jnp.asarray(False), 0))[0]
+
     def counting(self, field):
         counted = _Counted(field)
         return counted, counted.count

@@ -37,6 +37,18 @@ class NumpyArrays(Arrays):
     def scan(self, advance, carry, table):
         return scan_in_python(np.stack, advance, carry, table)
 
+    def segment_sum(self, values, index, size):
+        return np.bincount(index, values, size).astype(self.dtype)
+
+    def jacobian(self, function, y):
+        # By differences: enough for an iteration that checks what it has reached.
+        (value, extra), columns = function(y), []
+        for k in range(y.shape[-1]):
+            step = np.zeros_like(y)
+            step[..., k] = np.sqrt(self.eps) * np.maximum(1.0, np.abs(y[..., k]))
+            columns.append((function(y + step)[0] - value) / step[..., k, None])
+        return value, np.stack(columns, -1), extra
+
     def value_and_grad(self, function):
         raise NotImplementedError("NumPy has no gradients: use a JAX or torch framework")
 

@@ -60,6 +60,19 @@ class TorchArrays(Arrays):
     def scan(self, advance, carry, table):
         return scan_in_python(torch.stack, advance, carry, table)
 
+    def stop_gradient(self, x):
+        return x.detach()
+
+    def segment_sum(self, values, index, size):
+        return values.new_zeros(size).index_add(0, torch.as_tensor(index, device=values.device), values)
+
+    @torch.enable_grad()
+    def jacobian(self, function, y):
+        y = y.detach().requires_grad_()
+        value, extra = function(y)
+        rows = [torch.autograd.grad(column.sum(), y, retain_graph=True)[0] for column in value.unbind(-1)]
+        return value.detach(), torch.stack(rows, -2), extra.detach()
+
     def value_and_grad(self, function):
         def wrapped(params, *rest):
             leaves = {name: value.detach().requires_grad_() for name, value in params.items()}

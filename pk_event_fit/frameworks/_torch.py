@@ -73,6 +73,43 @@ def differentiated(params: dict, interval: Interval) -> list[torch.Tensor]:
     return [tensor for tensor in tensors if tensor.requires_grad]
 
 
+def independent(params: dict, interval: Interval) -> tuple[dict, Interval]:
+    """Aliases of all that a gradient is asked for, none of which is made of another.
+
+    An adjoint differentiates by each of these and adds up the results. Where the start of an interval is made of a
+    parameter, torch would count what goes through the start twice: once for each.
+    """
+
+    def alias(leaf):
+        return leaf.view_as(leaf) if isinstance(leaf, torch.Tensor) and leaf.requires_grad else leaf
+
+    return {name: alias(value) for name, value in params.items()}, Interval(*(alias(leaf) for leaf in interval))
+
+
+def merged(grid, ulp: float = 0.0) -> tuple[np.ndarray, np.ndarray | None]:
+    """Report points of a solve that has one clock for the whole batch: all subjects' together, `[U]`.
+
+    Args:
+        grid: As `Framework.solve` takes it.
+        ulp: What the points are rounded to a multiple of; 0 leaves them.
+
+    Returns:
+        The points, and which of them are each subject's own, `[K, B]`, or None where all subjects share them.
+    """
+    if isinstance(grid, np.ndarray):
+        return ((grid / ulp).round() * ulp if ulp else grid), None
+    points = grid.detach().cpu().numpy().astype(np.float64)
+    points, index = np.unique((points / ulp).round() * ulp if ulp else points, return_inverse=True)
+    return points, index.reshape(grid.shape)
+
+
+def apart(states: torch.Tensor, index: np.ndarray | None) -> torch.Tensor:
+    """Each subject's own of merged report points: `[U, B, D]` to `[K, B, D]`."""
+    if index is None:
+        return states
+    return states[torch.as_tensor(index, device=states.device), torch.arange(states.shape[1], device=states.device)]
+
+
 class Watch:
     """Measures, counts and limits one joint solve: the libraries mix subjects' errors, and fail by `assert` or never.
 
@@ -127,6 +164,22 @@ class Watch:
         if clock + step == clock or not math.isfinite(step):
             self.fail("the step size fell to nothing or the state is not finite", s)
         self.tried += 1
+
+    def reached(self, states: torch.Tensor, times: torch.Tensor) -> None:
+        """Called with what equal steps led to, since no error estimate refuses a step to what is no number.
+
+        Args:
+            states: Amounts at the report points, mg, `[K, B, D]`.
+            times: Own times of these, `[K]` or each subject's `[K, B]`.
+
+        Raises:
+            SolverFailure: The last state of a subject is not finite.
+        """
+        if states[-1].isfinite().all():
+            return
+        self.norm(states[-1])  # tells `worst`
+        last = max(int(states[:, self.worst].isfinite().all(-1).sum()) - 1, 0)
+        self.fail("the state is not finite", times[last] if times.ndim == 1 else times[last, self.worst])
 
     def fail(self, reason: str, s: torch.Tensor) -> None:
         """Raise the failure at own time `s`, of the subject whose error was the largest."""

@@ -13,7 +13,18 @@ import numpy as np
 from ..arrays.base import Array, Arrays, Params
 from ..errors import ConfigError, SolverFailure
 
-METHODS = ("dopri5", "tsit5", "kvaerno5")
+ADAPTIVE = ("dopri5", "tsit5", "kvaerno5")
+# Every method and its order, which is that of the end of an interval in equal steps. `heun` is the trapezoidal rule.
+ORDERS = {
+    "dopri5": 5, "tsit5": 5, "kvaerno5": 5,
+    "euler": 1, "implicit_euler": 1,
+    "heun": 2, "midpoint": 2, "ralston": 2, "leapfrog_midpoint": 2, "reversible_heun": 2,
+    "bosh3": 3, "heun3": 3, "kvaerno3": 3,
+    "explicit_adams": 4, "kvaerno4": 4, "rk4": 4,
+    "dopri8": 8,
+}  # fmt: skip
+METHODS = tuple(ORDERS)
+IMPLICIT = ("implicit_euler", "kvaerno3", "kvaerno4", "kvaerno5")
 GRADIENTS = ("direct", "adjoint")
 
 
@@ -22,11 +33,14 @@ class Solver:
     """How an interval is solved.
 
     Attributes:
-        method: `dopri5`; `tsit5` or, for stiff fields, the implicit `kvaerno5`, where the library has it.
-        rtol: Relative tolerance, held by every subject whatever the batch.
+        method: `dopri5`; `tsit5` or, for stiff fields, the implicit `kvaerno5`, where the library has it. With `steps`,
+            whatever of `ORDERS` the library has.
+        rtol: Relative tolerance, held by every subject whatever the batch. With `steps`, that of steady states and of
+            an implicit method's equations alone, as is `atol`.
         atol: Absolute tolerance, mg.
         max_steps: Steps that one solve may take, tried ones included: an interval's, or backward, in adjoint mode, one
             from report point to report point.
+        steps: Equal steps an interval is solved in; None for steps that the tolerance decides.
         gradient: `direct` through the solver's own steps, or `adjoint` by the library's adjoint equation.
 
     Raises:
@@ -37,6 +51,7 @@ class Solver:
     rtol: float = 1e-5
     atol: float = 1e-7
     max_steps: int = 4096
+    steps: int | None = None
     gradient: str = "direct"
 
     def __post_init__(self):
@@ -48,6 +63,19 @@ class Solver:
                 raise ConfigError(f"solver.{name}={getattr(self, name)}: must be above {low} and below {high}")
         if not 1 <= self.max_steps <= 10_000_000:
             raise ConfigError(f"solver.max_steps={self.max_steps}: must be 1 to 10,000,000")
+        if self.steps is None and self.method not in ADAPTIVE:
+            adaptive = ", ".join(ADAPTIVE)
+            raise ConfigError(f"solver.method={self.method!r}: set solver.steps; without, choose one of {adaptive}")
+        if self.steps is not None and not 1 <= self.steps <= self.max_steps:
+            raise ConfigError(f"solver.steps={self.steps}: must be 1 to solver.max_steps={self.max_steps}")
+        if self.steps is not None and self.gradient != "direct":
+            raise ConfigError(f"solver.gradient={self.gradient!r}: with solver.steps, choose direct")
+
+    @property
+    def ticks(self) -> np.ndarray:
+        """Own times of the ends of equal steps, first 0, last 1, `[steps + 1]`."""
+        count = self.steps or 1
+        return np.arange(count + 1) / count
 
 
 class Interval(NamedTuple):
@@ -60,6 +88,10 @@ class Interval(NamedTuple):
         bolus: Amounts added at its start, mg, `[B, D]`.
         rate: Infusion rates within it, mg/h, `[B, D]`, or None where nobody is infused.
         covariates: Values that hold within it, `[B, C]`, or None.
+        keep: What stays of the state at its start, before the bolus: 1, or 0 at a reset, `[B]`; None where all stays.
+        points: Own times of each subject's report points, increasing, first 0, last 1, `[K, B]`; None where all share
+            the grid that is given to the solve.
+        drift: Zeros that carry how `points` move with what is differentiated, `[K, B]`; None where nothing moves them.
     """
 
     number: Array
@@ -68,6 +100,25 @@ class Interval(NamedTuple):
     bolus: Array
     rate: Array = None
     covariates: Array = None
+    keep: Array = None
+    points: Array = None
+    drift: Array = None
+
+
+class Steady(NamedTuple):
+    """Steady states that enter a table of intervals: R for each subject at most.
+
+    Attributes:
+        place: 1 where a steady state enters an interval, else 0, `[R, S, B]`.
+        idle: 1 where a subject has no such steady state, else 0, `[R, B]`.
+        still: 1 where what arrives is the same all the time, so that the state there is at rest, else 0, `[R, B]`.
+        cycle: One cycle of each, from the phase at which it enters, leaves `[M, R, B, ...]`.
+    """
+
+    place: Array
+    idle: Array
+    still: Array
+    cycle: Interval
 
 
 class Report(NamedTuple):
@@ -100,6 +151,8 @@ class Framework(abc.ABC):
     """One solver library behind one method.
 
     Attributes:
+        methods: Those whose steps the tolerance can decide.
+        fixed: Those that can take equal steps.
         takes_jumps: Whether the solver can be told of discontinuities.
         jumps: Own times of those that it was told of, see `with_jumps`.
 
@@ -108,25 +161,29 @@ class Framework(abc.ABC):
         solver: Method, tolerances, limits.
 
     Raises:
-        ConfigError: The library does not have the method, or the precision does not hold the tolerance.
+        ConfigError: The library does not have the method, or the precision does not hold the tolerance or the steps.
     """
 
     name: str
     methods: tuple[str, ...]
+    fixed: tuple[str, ...] = ()
     takes_jumps = False
     jumps: tuple[float, ...] = ()
 
     def __init__(self, arrays: Arrays, solver: Solver):
-        if solver.method not in self.methods:
+        offered, how = (self.methods, "") if solver.steps is None else (self.fixed, " in equal steps")
+        if solver.method not in offered:
             raise ConfigError(
-                f"solver.method={solver.method}: {self.name} does not have it; it has {', '.join(self.methods)}"
+                f"solver.method={solver.method}: {self.name} does not have it{how}; it has {', '.join(offered)}"
             )
-        if solver.rtol < tolerance_floor(arrays.eps):
+        if (solver.steps is None or solver.method in IMPLICIT) and solver.rtol < tolerance_floor(arrays.eps):
             wide = np.finfo(np.float64).eps
             raise ConfigError(
                 f"solver.rtol={solver.rtol}: {arrays.dtype} holds {tolerance_floor(arrays.eps):.1e} at best; "
                 + ("set accelerator.precision=float64" if solver.rtol >= tolerance_floor(wide) else "no precision does")
             )
+        if solver.steps is not None and 100 * arrays.eps * solver.steps > 1:  # ends of steps a rounding error apart
+            raise ConfigError(f"solver.steps={solver.steps}: too many; set accelerator.precision=float64")
         self.arrays = arrays
         self.solver = solver
 
@@ -165,7 +222,8 @@ class Framework(abc.ABC):
             y0: Amounts just after the dose, mg, `[B, D]`.
             params: Whatever the field is made of; adjoint methods must be handed it.
             interval: The interval, likewise handed on where it is differentiated.
-            grid: Own times to report at, increasing, first 0, last 1, `[K]`.
+            grid: Own times to report at, increasing, first 0, last 1: `[K]` in NumPy for all subjects, or in the
+                library's arrays each subject's own, `[K, B]`, which may end in several ones.
 
         Returns:
             Amounts in mg, `[K, B, D]`, and what the solver says of it.
@@ -188,6 +246,8 @@ class Framework(abc.ABC):
         """
         if not self.takes_jumps:
             raise ConfigError(f"{self.name}: its solver has no way to be told of a discontinuity")
+        if self.solver.steps is not None:
+            raise ConfigError(f"solver.steps={self.solver.steps}: equal steps cannot stop at a discontinuity")
         times = sorted({float(time) for time in own_times})
         if not all(0 < time < 1 for time in times):
             raise ConfigError(f"own_times={times}: jumps must lie inside the interval, above 0 and below 1")
@@ -198,6 +258,17 @@ class Framework(abc.ABC):
     def guard(self, function: Callable, *arguments: Any) -> Any:
         """Call a compiled function; what the library raises of a solve in it comes out as `SolverFailure`."""
         return function(*arguments)
+
+    def settled(self, states: Array, reached: Array, subjects: int) -> Array:
+        """Steady states, `[R * B, D]`, where they were reached, `[R * B]`, of B subjects.
+
+        Raises:
+            SolverFailure: One was not (or it comes back as no number, in libraries that cannot raise).
+        """
+        if not (found := self.arrays.to_numpy(reached)).all():
+            subject = int(np.flatnonzero(~found)[0]) % subjects
+            raise SolverFailure(self.name, "a steady state was not reached", subject=subject)
+        return states
 
     def check(self, report: Report, intervals: Interval) -> None:
         """Raise the first failure that a stacked report holds.
@@ -219,8 +290,9 @@ class Framework(abc.ABC):
         steps = int(accepted + rejected)
         reason = (
             f"solver.max_steps={self.solver.max_steps} reached"
-            if steps >= self.solver.max_steps
-            else "the step size fell to nothing or the state is not finite"
+            if self.solver.steps is None and steps >= self.solver.max_steps
+            else "the step size fell to nothing, or the state is not finite (or a steady state was not reached, or an "
+            "implicit step's equations were not solved)"
         )
         t = start + reached * duration
         raise SolverFailure(self.name, reason, subject=subject, interval=interval, t=t, steps=steps)

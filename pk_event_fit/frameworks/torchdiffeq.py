@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torchdiffeq
 
-from ._torch import TorchFramework, Watch, differentiated
+from ._torch import TorchFramework, Watch, apart, differentiated, independent, merged
 from .base import Report
+
+# Its names and options. Its rk4 is the 3/8 rule. Adams-Bashforth begins by rk4 at each interval, and grows to order 11
+# by default, which is unstable at all but the shortest steps: 5 leaves the order that its beginning has, 4. Left out is
+# its implicit Adams, whose iterations may end unconverged with no more than a warning.
+FIXED: dict[str, tuple[str, dict[str, Any]]] = {
+    "euler": ("euler", {}),
+    "heun": ("heun2", {}),
+    "midpoint": ("midpoint", {}),
+    "heun3": ("heun3", {}),
+    "explicit_adams": ("explicit_adams", {"max_order": 5}),
+    "rk4": ("rk4", {}),
+}
 
 
 class _Field:
@@ -30,14 +44,20 @@ class _Field:
 
 
 class Torchdiffeq(TorchFramework):
-    """torchdiffeq's `odeint` and `odeint_adjoint`. It has no Tsit5."""
+    """torchdiffeq's `odeint` and `odeint_adjoint`. It has no Tsit5, and takes no equal steps by an adaptive method."""
 
     name = "torchdiffeq"
     methods = ("dopri5",)
+    fixed = tuple(FIXED)
     takes_jumps = True
 
     def solve(self, rhs, y0, params, interval, grid):
+        if self.solver.steps is not None:
+            return self._equal(rhs, y0, params, interval, grid)
         solver = self.solver
+        if solver.gradient == "adjoint":
+            params, interval = independent(params, interval)
+        grid, index = merged(grid)
         watch = Watch(self.name, interval, solver.max_steps)
         # The adjoint solves backward from report point to report point: the limit holds for each of these.
         backward = Watch(self.name, interval, solver.max_steps, cuts=grid)
@@ -62,7 +82,27 @@ class Torchdiffeq(TorchFramework):
                 **settings,
             )
         counts = (watch.accepted, watch.tried - watch.accepted, field.calls)
-        return states, Report(*(torch.tensor([count]) for count in counts))
+        return apart(states, index), Report(*(torch.tensor([count]) for count in counts))
+
+    def _equal(self, rhs, y0, params, interval, grid):
+        """Equal steps; a cubic between their ends, by one evaluation for each report point but the first."""
+        watch, calls = Watch(self.name, interval, self.solver.max_steps), [0]
+        grid, index = merged(grid)
+        times, ticks = (
+            torch.as_tensor(points, dtype=torch.float64, device=y0.device) for points in (grid, self.solver.ticks)
+        )
+
+        def field(s, y):
+            calls[0] += 1
+            return rhs(s, y, params, interval)
+
+        method, options = FIXED[self.solver.method]
+        options = {"grid_constructor": lambda *_: ticks, "interp": "cubic", **options}
+        states = torchdiffeq.odeint(field, y0, times, method=method, options=options)
+        watch.tried = len(ticks) - 1
+        watch.reached(states, times)
+        counts = (watch.tried, 0, calls[0])
+        return apart(states, index), Report(*(torch.tensor([count]) for count in counts))
 
 
 def _seminorm(watch, state):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import torch
 from torchdyn.numerics.interpolators import str_to_interp
-from torchdyn.numerics.odeint import _adaptive_odeint
+from torchdyn.numerics.odeint import _adaptive_odeint, _fixed_odeint
 from torchdyn.numerics.sensitivity import _gather_odefunc_adjoint
-from torchdyn.numerics.solvers.ode import DormandPrince45, Tsitouras45
+from torchdyn.numerics.solvers.ode import DormandPrince45, Euler, Midpoint, RungeKutta4, Tsitouras45
 from torchdyn.numerics.utils import init_step
 
-from ._torch import TorchFramework, Watch, differentiated
+from ._torch import TorchFramework, Watch, apart, differentiated, merged
 from .base import Interval, Report
 
 METHODS = {"dopri5": DormandPrince45, "tsit5": Tsitouras45}
+# Its loop of equal steps cannot take those above, which return an error as well. Left out are its implicit Euler, whose
+# result no gradient passes, and its leapfrog, which needs a field of state and velocity.
+FIXED = {"euler": Euler, "midpoint": Midpoint, "rk4": RungeKutta4}
 
 
 def watched(method: type, watch: Watch, rtol: float, atol: float, shape: tuple[int, int], states: int):
@@ -55,6 +61,7 @@ class TorchDyn(TorchFramework):
 
     name = "torchdyn"
     methods = tuple(METHODS)
+    fixed = tuple(FIXED)
 
     @property
     def _dense(self) -> str | None:
@@ -62,13 +69,15 @@ class TorchDyn(TorchFramework):
         return "4th" if self.solver.method == "dopri5" else None
 
     def solve(self, rhs, y0, params, interval, grid):
+        if self.solver.steps is not None:
+            return self._equal(rhs, y0, params, interval, grid)
         solver, dtype, calls = self.solver, y0.dtype, [0]
         watch = Watch(self.name, interval, solver.max_steps)
         method = watched(METHODS[solver.method], watch, solver.rtol, solver.atol, y0.shape, states=1)(dtype)
         # TorchDyn ends a solve when its clock equals a report point. On multiples of half an epsilon the last step's
         # `T - t` is exact; elsewhere rounding can jump over the point, and the adjoint then skips it in silence.
-        ulp = torch.finfo(dtype).eps / 2
-        times = torch.as_tensor((grid / ulp).round() * ulp, dtype=dtype, device=y0.device)
+        grid, index = merged(grid, torch.finfo(dtype).eps / 2)
+        times = torch.as_tensor(grid, dtype=dtype, device=y0.device)
 
         def field(s, y):
             calls[0] += 1
@@ -81,7 +90,38 @@ class TorchDyn(TorchFramework):
         if len(reached) != len(times):
             watch.fail(f"{len(reached)} of {len(times)} report points came back", reached[-1])
         counts = (watch.accepted, watch.tried - watch.accepted, calls[0])
-        return states, Report(*(torch.tensor([count]) for count in counts))
+        return apart(states, index), Report(*(torch.tensor([count]) for count in counts))
+
+    def _equal(self, rhs, y0, params, interval, grid):
+        """Equal steps, and one more for each report point between their ends, which TorchDyn has to step onto."""
+        watch, calls = Watch(self.name, interval, self.solver.max_steps), [0]
+        method = FIXED[self.solver.method](y0.dtype)
+        if method.tableau is not None:
+            # TorchDyn takes stages 2 to 4 at the nodes of stages 1 to 3: of order 1, where the field knows the time.
+            nodes, *rest = method.tableau
+            method.tableau = (nodes[1:], *rest)
+        # A report point that is the end of a step but for rounding is that end.
+        ulp = 4 * torch.finfo(y0.dtype).eps
+        grid, index = merged(grid, ulp)
+        points = np.union1d(grid, (self.solver.ticks / ulp).round() * ulp)
+        y0, times = method.sync_device_dtype(y0, torch.as_tensor(points, dtype=y0.dtype, device=y0.device))
+
+        def field(s, y):
+            calls[0] += 1
+            return rhs(s, y, params, interval)
+
+        y, states, stops = y0, [], np.searchsorted(points, grid)
+        for first, last in itertools.pairwise([0, *stops]):
+            span = times[first : last + 1]
+            if last > first:  # not at the start
+                # Told to keep every point, it fails where two are within a relative 1e-5. The last kept is the end.
+                y = _fixed_odeint(field, y, span, method, save_at=span[-1:])[1][-1]
+            states.append(y)
+        watch.tried = len(points) - 1
+        found = torch.stack(states)
+        watch.reached(found, times[torch.as_tensor(stops, device=times.device)])
+        counts = (watch.tried, 0, calls[0])
+        return apart(found, index), Report(*(torch.tensor([count]) for count in counts))
 
     def _direct(self, field, y0, times, method):
         """TorchDyn's `odeint`, whose first step is a number here.

@@ -7,15 +7,24 @@ from collections.abc import Callable
 from typing import Any, Dict, List, Optional, Tuple  # noqa: UP035  TorchScript resolves these names
 
 import torch
-from torchode import AutoDiffAdjoint, InitialValueProblem, IntegralController, JointBacksolveAdjoint, ODETerm, Status
-from torchode.single_step_methods import Dopri5, StepResult, Tsit5
+from torchode import (
+    AutoDiffAdjoint,
+    FixedStepController,
+    InitialValueProblem,
+    IntegralController,
+    JointBacksolveAdjoint,
+    ODETerm,
+    Status,
+)
+from torchode.single_step_methods import Dopri5, Euler, Heun, StepResult, Tsit5
 from torchode.step_size_controllers import IntegralState
 
 from ..errors import ConfigError, SolverFailure
-from ._torch import TorchFramework, Watch, differentiated
+from ._torch import TorchFramework, Watch, apart, differentiated, independent, merged
 from .base import Interval, Report
 
 METHODS = {"dopri5": Dopri5, "tsit5": Tsit5}
+FIXED = {"dopri5": Dopri5, "tsit5": Tsit5, "euler": Euler, "heun": Heun}
 
 
 class _Checked(AutoDiffAdjoint):
@@ -159,28 +168,55 @@ class Torchode(TorchFramework):
 
     name = "torchode"
     methods = tuple(METHODS)
+    fixed = tuple(FIXED)
+
+    def __init__(self, arrays, solver, compile=False):
+        super().__init__(arrays, solver, compile)
+        if compile and solver.steps is not None:
+            raise ConfigError("accelerator.compile: torchode compiles adaptive solves alone; leave out solver.steps")
 
     def compiled(self, rhs):
         return _Compiled(rhs, self.solver)
 
     def solve(self, rhs, y0, params, interval, grid):
-        times = torch.as_tensor(grid, dtype=y0.dtype, device=y0.device).expand(len(y0), -1)
+        index = None
+        if self.solver.gradient == "adjoint":
+            params, interval = independent(params, interval)
+            grid, index = merged(grid)  # its joint adjoint has one clock
+        times = torch.as_tensor(grid, dtype=y0.dtype, device=y0.device)
+        times = times.T if times.ndim == 2 else times.expand(len(y0), -1)
         problem = InitialValueProblem(y0, t_eval=times)
         term = ODETerm(_Module(rhs, params, interval))
         if self.compile:
             solution = rhs(problem, params, interval)
             if bool((solution.status != 0).any()):
                 self._fail(solution, interval, None)
+        elif self.solver.steps is not None:
+            solution = self._equal(problem, term, interval)
         elif self.solver.gradient == "direct":
             solution = self._loop(term, interval).solve(problem, term)
         else:
             solution = self._joint(term, interval, *y0.shape).solve(problem, term)
         stats = solution.stats
-        return solution.ys.transpose(0, 1), Report(
+        return apart(solution.ys.transpose(0, 1), index), Report(
             accepted=stats["n_accepted"],
             rejected=stats["n_steps"] - stats["n_accepted"],
             evaluations=stats["n_f_evals"],
         )
+
+    def _equal(self, problem, term, interval):
+        """Equal steps, whose lengths torchode adds up."""
+        count = len(self.solver.ticks) - 1
+        # By as much too long that rounding cannot let their sum fall short of the end, which would be one step more.
+        # What would go beyond the end, torchode cuts off.
+        length = problem.y0.new_full((len(problem.y0),), (1 + count * self.arrays.eps) / count)
+        method = FIXED[self.solver.method](term=term)
+        loop = AutoDiffAdjoint(method, FixedStepController(), backprop_through_step_size_control=False)
+        solution = loop.solve(problem, term, dt0=length)
+        watch = Watch(self.name, interval, self.solver.max_steps)
+        watch.tried = count
+        watch.reached(solution.ys.transpose(0, 1), solution.ts.T)
+        return solution
 
     def _loop(self, term, interval, watch=None, norm=None):
         settings = {} if norm is None else {"norm": norm}

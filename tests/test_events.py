@@ -1,0 +1,85 @@
+"""Random dosing histories in every framework, against an oracle that shares nothing with them."""
+
+import functools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clinic import simulate
+from histories import as_records, draw, histories
+from hypothesis import HealthCheck, given, settings
+from reference import Exact, linear
+
+from pk_event_fit import frameworks
+from pk_event_fit.dosing import schedule
+from pk_event_fit.frameworks.base import Solver
+from pk_event_fit.integrate import predict
+
+NAMES = sorted(path.stem for path in (Path(__file__).parent.parent / "conf" / "framework").glob("*.yaml"))
+BOUND = 1e-8  # of a history's largest amount
+HISTORIES = int(os.environ.get("HISTORIES", "2000"))  # in thousands with two and with three compartments by turns
+BATCH = 1000
+
+
+def plan(cases):
+    """The schedule of several subjects, each with its own kinetics, bioavailability, lags and modelled infusions."""
+    rows, models = zip(*cases, strict=True)
+    own = {
+        "bioavailability": [model.bioavailability for model in models],
+        "lag": [model.lag for model in models],
+        "modelled_rate": [model.modelled_rate for model in models],
+        "modelled_duration": [model.modelled_duration for model in models],
+    }
+    return schedule(as_records(rows, models), compartments=len(models[0].lag), **own)
+
+
+def told(framework, planned):
+    """Amounts at every report, `[Q, D]`."""
+    arrays = framework.arrays
+    solve = arrays.compile(lambda y, table, steady: predict(framework, linear, {}, y, table, steady=steady))
+    table, steady = arrays.table(planned.intervals), arrays.table(planned.steady)
+    initial = arrays.asarray(np.zeros(planned.intervals.bolus.shape[1:]))
+    states, report = framework.guard(solve, initial, table, steady)
+    framework.check(report, table)
+    where = planned.reports
+    return arrays.to_numpy(states)[where.interval, where.point, where.subject]
+
+
+def errors(found, planned, cases):
+    """Largest error of each history, relative to its own largest amount."""
+    worst = []
+    for subject, (rows, model) in enumerate(cases):
+        seen = [row.kind in (0, 2) for row in rows]
+        states = simulate(rows, model)
+        own = found[planned.reports.subject == subject]
+        worst.append(np.abs(own - states[seen]).max(initial=0.0) / max(np.abs(states).max(), 1e-6))
+    return np.array(worst)
+
+
+@functools.cache
+def batch(number):
+    size = 2 + number % 2
+    rng = np.random.default_rng([number, size])
+    return [draw(rng, 30, size) for _ in range(BATCH)]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(histories(size=3))
+def test_the_table_says_what_the_records_mean(case):
+    """No solver here: intervals by the matrix exponential, so that a small counterexample shows the rule it breaks."""
+    planned = plan([case])
+    assert errors(told(Exact.create(), planned), planned, [case]).max() <= 1e-11
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("number", range(HISTORIES // BATCH))
+def test_random_histories_in_one_batch(name, number):
+    """Ragged subjects side by side, each with its own report times."""
+    cases = batch(number)
+    planned = plan(cases)
+    solver = Solver(rtol=1e-10, atol=1e-11, max_steps=100_000)
+    framework = frameworks.load(name).create(solver, precision="float64")
+    worst = errors(told(framework, planned), planned, cases).max()
+    print(f"{name}, {len(cases)} histories, number {number}: largest relative error {worst:.2g}")
+    assert worst <= BOUND
