@@ -1,0 +1,105 @@
+"""A tanh network through three doses: its gradients against differences in 80 bits."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.integrate._ivp import dop853_coefficients as dop853
+
+from pk_event_fit import frameworks
+from pk_event_fit.clocks import differentiable
+from pk_event_fit.dosing import Dose, schedule
+from pk_event_fit.fields import Mlp
+from pk_event_fit.frameworks.base import Solver
+from pk_event_fit.integrate import predict
+
+NAMES = sorted(path.stem for path in (Path(__file__).parent.parent / "conf" / "framework").glob("*.yaml"))
+FIELD = Mlp(hidden=[8], activation="tanh", initial_scale=1.0)
+TIMES, AMOUNTS, INITIAL = np.array([12.0, 24.0, 36.0]), np.array([1.0, 0.8, 1.2]), np.array([[0.5, 0.2]])
+SEEN = np.array([3.1, 11.9, 14.2, 23.0, 27.7, 33.3, 38.5, 48.0])
+WEIGHTS = np.random.default_rng(5).standard_normal((len(SEEN), 2))
+STEPS = 40  # in each piece of at most 11 h; an error of order 8 is then below 1e-13
+
+
+def values():
+    params = {name: value / 4 for name, value in FIELD.initial_params(2, 3).items()}
+    return params | {"initial": INITIAL, "time": TIMES, "amount": AMOUNTS}
+
+
+def losses(batch):
+    """The loss for each of many sets of values, `[P, ...]` each, in 80 bits."""
+    state, total = batch["initial"][:, 0].copy(), np.zeros(len(batch["time"]), np.longdouble)
+    clock = np.zeros_like(total)
+    doses = [(float(TIMES[k]), 0, k) for k in range(3)]
+    for _, seen, k in sorted([*doses, *((float(time), 1, k) for k, time in enumerate(SEEN))]):
+        until = np.full_like(clock, SEEN[k]) if seen else batch["time"][:, k]
+        state, clock = flow(batch, state, until - clock), until
+        if seen:
+            total += (state * WEIGHTS[k]).sum(1)
+        else:
+            state[:, 0] += batch["amount"][:, k]
+    return total
+
+
+def flow(batch, state, duration):
+    """Equal steps of DOP853. Its coefficients are in 64 bits: a method as good, and the same for all."""
+    step = (duration / STEPS)[:, None]
+    for _ in range(STEPS):
+        stages = np.zeros((12, *state.shape), np.longdouble)
+        for k in range(12):
+            y = state + step * np.tensordot(dop853.A[k, :k].astype(np.longdouble), stages[:k], 1)
+            hidden = np.tanh(np.einsum("pi,pij->pj", y, batch["weight_0"]) + batch["bias_0"])
+            stages[k] = np.einsum("pi,pij->pj", hidden, batch["weight_1"]) + batch["bias_1"]
+        state = state + step * np.tensordot(dop853.B.astype(np.longdouble), stages, 1)
+    return state
+
+
+@functools.cache
+def expected():
+    """Derivatives by every number, by central differences, extrapolated once."""
+    own = values()
+    spots = [(name, spot) for name, value in own.items() for spot in np.ndindex(value.shape)]
+    width = np.longdouble(1e-4)
+    shifts = [-2, -1, 1, 2]
+    batch = {
+        name: np.tile(value.astype(np.longdouble), (len(spots) * 4,) + (1,) * value.ndim) for name, value in own.items()
+    }
+    for number, (name, spot) in enumerate(spots):
+        for column, shift in enumerate(shifts):
+            batch[name][(4 * number + column, *spot)] += shift * width
+    low2, low1, high1, high2 = losses(batch).reshape(-1, 4).T
+    slopes = (8 * (high1 - low1) - (high2 - low2)) / (12 * width)
+    gradients = {name: np.zeros(value.shape) for name, value in own.items()}
+    for (name, spot), slope in zip(spots, slopes, strict=True):
+        gradients[name][spot] = float(slope)
+    return gradients
+
+
+@functools.cache
+def found(name, gradient):
+    solver = Solver(rtol=1e-12, atol=1e-13, max_steps=100_000, gradient=gradient)
+    framework = frameworks.load(name).create(solver, precision="float64")
+    arrays = framework.arrays
+    history = [Dose(float(time), float(amount)) for time, amount in zip(TIMES, AMOUNTS, strict=True)]
+    planned = schedule([history], compartments=2, start=0.0, times=SEEN)
+    where = planned.reports
+
+    def loss(p, weights):
+        table, steady = differentiable(arrays, planned, {key: p[key] for key in ("time", "amount")})
+        states, report = predict(framework, FIELD, p, p["initial"], table, steady=steady)
+        return (states[where.interval, where.point, where.subject] * weights).sum(), report
+
+    step = arrays.compile(arrays.value_and_grad(loss))
+    placed = {key: arrays.asarray(value) for key, value in values().items()}
+    _, gradients = framework.guard(step, placed, arrays.asarray(WEIGHTS))
+    return {key: arrays.to_numpy(value) for key, value in gradients.items()}
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="no 80-bit numbers on this platform")
+@pytest.mark.parametrize("quantity", sorted(values()))
+@pytest.mark.parametrize(("gradient", "bound"), [("direct", 1e-8), ("adjoint", 1e-6)])
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_of_a_tanh_network(name, gradient, bound, quantity):
+    off = np.abs(found(name, gradient)[quantity] - expected()[quantity])
+    assert off.max() <= bound * np.abs(expected()[quantity]).max()
