@@ -205,5 +205,5 @@ def test_a_dose_without_an_amount_is_refused():
 
 
 def test_an_impossible_dose_is_refused():
-    with pytest.raises(ScheduleError, match="dose 1"):
+    with pytest.raises(ScheduleError, match="event 1"):
         simulate(Population(), Design(dose_amounts=[100.0, -100.0, 100.0]))

@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import compartments
-from .dosing import Dose, Schedule, schedule
-from .errors import ConfigError
+from ..compartments import Kinetics, lookup, propagators
+from ..dosing import Dose, Schedule, schedule
+from ..errors import ConfigError
+from ..records import Event
+from .exact import along
+from .regimen import events_of
 
 
 @dataclass(kw_only=True)
@@ -21,6 +24,7 @@ class Design:
         dose_times: h.
         dose_amounts: mg, one for each time.
         dose_compartments: From 1, one for each time.
+        doses: In their place, a regimen of any kind, see `regimen`; None for none.
         start: Beginning of the time axis, h.
         end: Its end, h.
         points: Report points in each interval, both ends included.
@@ -32,6 +36,7 @@ class Design:
     dose_times: list[float] = default(default_factory=lambda: [12.0, 24.0, 36.0])
     dose_amounts: list[float] = default(default_factory=lambda: [100.0, 100.0, 100.0])
     dose_compartments: list[int] = default(default_factory=lambda: [1, 1, 1])
+    doses: list[Any] | None = None
     start: float = 0.0
     end: float = 48.0
     points: int = 200
@@ -42,6 +47,8 @@ class Design:
             raise ConfigError("data.dose_times, dose_amounts and dose_compartments: need one entry for each dose")
         if not 2 <= self.points <= 1_000_000:
             raise ConfigError(f"data.points={self.points}: must be 2 to 1,000,000")
+        if self.doses is not None:
+            events_of(self.doses, "data.doses")
 
     def schedule(self, subjects: int, compartments: int = 2) -> Schedule:
         """The same doses for every subject.
@@ -49,7 +56,11 @@ class Design:
         Raises:
             ScheduleError: A dose is impossible.
         """
-        doses = [Dose(*dose) for dose in zip(self.dose_times, self.dose_amounts, self.dose_compartments, strict=True)]
+        if self.doses is None:
+            listed = zip(self.dose_times, self.dose_amounts, self.dose_compartments, strict=True)
+            doses: list[Event] = [Dose(*dose) for dose in listed]
+        else:
+            doses = events_of(self.doses, "data.doses")
         return schedule([doses] * subjects, start=self.start, end=self.end, compartments=compartments)
 
 
@@ -60,8 +71,10 @@ class Population:
     Attributes:
         subjects: How many.
         cv: Coefficient of variation of each parameter; 0 makes every subject the typical patient.
-        correlation: Correlations of the logarithms, `[4][4]` in the order of `compartments.PARAMETERS`; None for none.
+        correlation: Correlations of the logarithms, `[P][P]` in the order of the model's parameters; None for none.
         seed: Of the draw.
+        kinetics: Whose parameters are drawn, a name in `compartments.KINETICS`.
+        typical: The typical patient's parameters by name, where they are not the model's own.
 
     Raises:
         ConfigError: A value is out of range, or the matrix is not a correlation matrix.
@@ -71,6 +84,24 @@ class Population:
     cv: float = 0.1
     correlation: list[Any] | None = None
     seed: int = 42
+    kinetics: str = "pk_2c"
+    typical: dict[str, float] = default(default_factory=dict)
+
+    @property
+    def model(self) -> Kinetics:
+        """The kinetics by their name."""
+        return lookup(self.kinetics)
+
+    def typical_parameters(self) -> np.ndarray:
+        """Of the typical patient, `[P]`."""
+        model, own = self.model, self.typical
+        for name, value in own.items():
+            if name not in model.parameters:
+                raise ConfigError(f"data.typical.{name}={value}: {model.name} has {', '.join(model.parameters)}")
+            if not 0 < value < np.inf:
+                raise ConfigError(f"data.typical.{name}={value}: must be above 0, and finite")
+        usual = zip(model.parameters, model.typical, strict=True)
+        return np.array([own.get(name, value) for name, value in usual], np.float64)
 
     def __post_init__(self):
         if not 1 <= self.subjects <= 10_000_000:
@@ -79,11 +110,12 @@ class Population:
             raise ConfigError(f"data.cv={self.cv}: must be 0 or more, and below 10")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"data.seed={self.seed}: must be 0 or more")
+        self.typical_parameters()
         self.correlation_root()
 
     def correlation_root(self) -> np.ndarray:
-        """A square root of the correlation matrix, `[4, 4]`."""
-        size = len(compartments.PARAMETERS)
+        """A square root of the correlation matrix, `[P, P]`."""
+        size = len(self.model.parameters)
         if self.correlation is None:
             return np.eye(size)
         try:
@@ -103,23 +135,23 @@ class Population:
         return vectors * np.sqrt(np.clip(values, 0, None))
 
     def draw(self) -> np.ndarray:
-        """Parameters of every subject, `[B, 4]`: L/h, L, L/h, L.
+        """Parameters of every subject, `[B, P]`, in the model's order and units.
 
         The typical value is the median; the standard deviation of the logarithm is sqrt(log(1 + cv^2)).
         """
         random = np.random.Generator(np.random.PCG64(self.seed))
-        normal = random.standard_normal((self.subjects, len(compartments.PARAMETERS)))
+        normal = random.standard_normal((self.subjects, len(self.model.parameters)))
         deviation = np.sqrt(np.log1p(self.cv**2))
-        return np.array(compartments.TYPICAL) * np.exp(deviation * normal @ self.correlation_root().T)
+        return self.typical_parameters() * np.exp(deviation * normal @ self.correlation_root().T)
 
 
 class Simulation(NamedTuple):
     """A cohort whose truth is known.
 
     Attributes:
-        amounts: mg, `[B, S, K, 2]`; each interval starts with the state after its dose.
+        amounts: mg, `[B, S, K, D]`; each interval starts with the state after its dose.
         times: h, `[S, K]`.
-        parameters: `[B, 4]` in the order of `compartments.PARAMETERS`.
+        parameters: `[B, P]` in the order of the model's.
         schedule: The doses, as intervals.
     """
 
@@ -130,19 +162,23 @@ class Simulation(NamedTuple):
 
 
 def simulate(population: Population, design: Design) -> Simulation:
-    """Draw subjects and solve the two-compartment model exactly, in float64, by the matrix exponential."""
-    parameters = population.draw()
-    plan = design.schedule(population.subjects)
+    """Draw subjects and solve their kinetics in float64: exactly where they are linear, see `exact`, else by DOP853."""
+    parameters, model = population.draw(), population.model
+    plan = design.schedule(population.subjects, len(model.compartments))
     table = plan.intervals
     fractions = np.linspace(0.0, 1.0, design.points)
-    state = np.zeros((population.subjects, 2))
-    amounts = np.empty((population.subjects, len(table.start), design.points, 2))
+    times = table.start[:, :1] + fractions * table.duration[:, :1]
+    plain = table.rate is None and table.keep is None and plan.steady is None
+    if not (plain and model.linear):
+        return Simulation(along(model, parameters, plan, fractions), times, parameters, plan)
+    # Boluses alone: all subjects at once.
+    state = np.zeros((population.subjects, len(model.compartments)))
+    amounts = np.empty((population.subjects, len(table.start), design.points, state.shape[1]))
     carriers: dict[float, np.ndarray] = {}
     for k in range(len(table.start)):
         duration = float(table.duration[k, 0])
         if duration not in carriers:
-            carriers[duration] = compartments.propagators(parameters, fractions * duration)
+            carriers[duration] = propagators(parameters, fractions * duration, model)
         amounts[:, k] = np.einsum("bkij,bj->bki", carriers[duration], state + table.bolus[k])
         state = amounts[:, k, -1]
-    times = table.start[:, :1] + fractions * table.duration[:, :1]
     return Simulation(amounts, times, parameters, plan)
