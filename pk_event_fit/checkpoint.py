@@ -11,7 +11,7 @@ import numpy as np
 
 from . import store
 from .errors import CheckpointError, ConfigError, DataError
-from .fields import Mlp
+from .fields import Measured, Mlp, measured
 from .frameworks.base import Framework
 from .training import State
 
@@ -70,13 +70,20 @@ def read_checkpoint(path: Path, framework: Framework, shapes: Mapping[str, tuple
     return State(iteration, groups["params"], moments, *best, groups["best"]), rows
 
 
-def write_weights(path: Path, model: Mlp, params: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+def write_weights(
+    path: Path, field: Mlp | Measured, params: Mapping[str, np.ndarray], about: Mapping[str, Any]
+) -> None:
     """Write weights and the settings of their model, so that the file alone makes the field."""
-    store.write_npz(path, params, {"kind": "pk_event_fit weights", "model": asdict(model), **about})
+    note: dict[str, Any] = {"kind": "pk_event_fit weights"}
+    if isinstance(field, Measured):
+        note |= {"model": asdict(field.model), "measured": {"scale": field.scale, "volume": field.volume}}
+    else:
+        note["model"] = asdict(field)
+    store.write_npz(path, params, {**note, **about})
 
 
-def read_weights(path: Path) -> tuple[Mlp, dict[str, np.ndarray]]:
-    """The model and its parameters, NumPy, as any framework takes them.
+def read_weights(path: Path) -> tuple[Mlp | Measured, dict[str, np.ndarray]]:
+    """The field and its parameters, NumPy, as any framework takes them.
 
     Raises:
         CheckpointError: The file is missing, damaged, changed, or holds something else.
@@ -84,11 +91,12 @@ def read_weights(path: Path) -> tuple[Mlp, dict[str, np.ndarray]]:
     params, note = _read(path, "pk_event_fit weights")
     try:
         model = Mlp(**note["model"])
+        field = measured(model, **note.get("measured", {"scale": 1.0, "volume": None}))
     except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path}: the model's settings are not usable ({error})") from error
     last = params.get(f"bias_{len(model.hidden)}", np.empty(0))
-    _check_shapes(path, params, model.shapes(last.size))
-    return model, params
+    _check_shapes(path, params, field.shapes(last.size))
+    return field, params
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -90,7 +90,7 @@ def _check_shape(plain: Any) -> None:
             raise ConfigError(f"{key}={value}: only plain references such as ${{seed}} are resolved")
         if value == "???":
             raise ConfigError(f"{key}=???: needs a value")
-        if re.search(r"\.\d+\.\D", key):
+        if re.search(r"\.\d+\.\D", key) and not re.fullmatch(r"data\.doses\.\d+\.\w+", key):
             raise ConfigError(f"{key}={value}: a list takes plain values, not settings by name")
 
 

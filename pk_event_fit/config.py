@@ -122,6 +122,14 @@ class Config:
         size = self.training.batch_size
         if size is not None and self.data.source == "simulated" and size > self.data.subjects:
             raise ConfigError(f"training.batch_size={size}: the cohort has {self.data.subjects} subjects")
+        data = self.data
+        if self.study.probes and data.source == "table":
+            raise ConfigError("study.probes: a comparison needs amounts on a grid, which a table does not hold")
+        if self.study.probes and (data.doses is not None or data.kinetics != "pk_2c" or data.scale != 1 or data.volume):
+            raise ConfigError(
+                "study.probes: a comparison is of pk_2c dosed by boluses, in mg: leave out data.doses, kinetics, scale "
+                "and volume"
+            )
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

@@ -6,6 +6,7 @@ A field is called as `field(xp, params, t, y, covariates) -> dy/dt` in mg/h, whe
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as default
 
@@ -72,3 +73,54 @@ class Mlp:
         for k in range(len(self.hidden)):
             y = activation(xp.affine(y, params[f"weight_{k}"], params[f"bias_{k}"]))
         return xp.affine(y, params[f"weight_{len(self.hidden)}"], params[f"bias_{len(self.hidden)}"])
+
+
+@dataclass(kw_only=True, eq=False)
+class Measured:
+    """A field of amounts that are large or small, measured as concentrations: what a table's data need of a model.
+
+    Attributes:
+        model: The field of amounts in units of `scale`.
+        scale: mg.
+        volume: Volume of distribution to begin with, L, fitted along as its logarithm; None where amounts are measured.
+    """
+
+    model: Mlp
+    scale: float = 1.0
+    volume: float | None = None
+
+    @property
+    def autonomous(self) -> bool:
+        """Whether the clock is no input."""
+        return self.model.autonomous
+
+    def shapes(self, compartments: int) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter by name."""
+        return self.model.shapes(compartments) | ({} if self.volume is None else {"log_volume": (1,)})
+
+    def initial_params(self, compartments: int, seed: int) -> dict[str, np.ndarray]:
+        """Initial parameters, float64, the same bits for every framework."""
+        own = {} if self.volume is None else {"log_volume": np.log([self.volume])}
+        return self.model.initial_params(compartments, seed) | own
+
+    def observe(self, xp, params, states):
+        """What is measured of amounts: mg, or mg/L."""
+        return states if self.volume is None else states / xp.exp(params["log_volume"])
+
+    def __call__(self, xp, params, t, y, covariates):
+        return self.scale * self.model(xp, params, t, y / self.scale, covariates)
+
+
+def plain(model: Mlp | Measured, params: Mapping[str, np.ndarray]) -> tuple[Mlp, dict[str, np.ndarray]]:
+    """The network of amounts in mg itself: the scale goes into its first and its last layer."""
+    if isinstance(model, Mlp):
+        return model, dict(params)
+    own, last = {name: value for name, value in params.items() if name != "log_volume"}, len(model.model.hidden)
+    own["weight_0"] = own["weight_0"] / model.scale
+    own |= {name: own[name] * model.scale for name in (f"weight_{last}", f"bias_{last}")}
+    return model.model, own
+
+
+def measured(model: Mlp, scale: float, volume: float | None) -> Mlp | Measured:
+    """The model as it is, where nothing has to be scaled."""
+    return model if scale == 1 and volume is None else Measured(model=model, scale=scale, volume=volume)

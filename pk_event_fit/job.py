@@ -10,47 +10,25 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import yaml
 
 from . import data, frameworks, signals, store, training
-from .checkpoint import HISTORY, Rows, read_checkpoint, write_weights
+from .checkpoint import read_checkpoint
 from .config import Config, decided, forget_compiled, from_dict, set_threads
-from .data import Cohort
 from .errors import CheckpointError, ConfigError, PKEventError, SolverFailure, TrainingFailure
+from .fields import measured
 from .frameworks.base import Framework, Report
-from .metrics.accuracy import Accuracy, accuracy, breakdown
 from .metrics.performance import rss_mb, rss_peak_mb, step_times
+from .outcome import Parts, leave_arrays, leave_figures, scores, unit_of
 from .provenance import provenance
 from .record import Recorder
 from .study import variant_of
 from .tracking import Tracker, leave
 
 SCHEMA_VERSION = 1
-
-
-class Parts(NamedTuple):
-    """What a run is made of, once all input has proved to be good.
-
-    Attributes:
-        framework: Who solves.
-        cohort: Doses and observations.
-        fitted: Its subjects that the fit sees.
-        held_out: Those that it does not.
-        state: Where the fit begins.
-        rows: History up to there.
-        import_s: Seconds that importing the solver library took.
-    """
-
-    framework: Framework
-    cohort: Cohort
-    fitted: np.ndarray
-    held_out: np.ndarray
-    state: training.State
-    rows: Rows
-    import_s: float
 
 
 def run(config: Config, folder: Path, *, group: str | None = None) -> dict[str, Any]:
@@ -91,8 +69,10 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
     variant = variant_of(framework.name, config.accelerator.compile)
     name = f"{variant}-seed{config.seed}"
     if cohort.ignored:
-        end = cohort.times[-1, -1]
-        print(f"{cohort.ignored} of the doses come after the end at {end:g} h: they change nothing", flush=True)
+        end = "a last observation" if cohort.table else f"the end at {cohort.times[-1, -1]:g} h"
+        print(f"{cohort.ignored} of the doses come after {end}: they change nothing", flush=True)
+    if cohort.table is not None and (others := cohort.table.table.extra.keys() - {"MDV", config.data.per}):
+        print(f"columns that are not used: {', '.join(sorted(others))}", flush=True)
     settings = {**asdict(config), "variant": variant, "provenance": about}
     tracking = config.tracking
     tracker = Tracker(
@@ -103,18 +83,22 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
         name=name,
         config=settings,
     )
-    recorder = Recorder(folder, framework, config.training, parts.state, parts.rows, cohort.digest, tracker)
+    recorder = Recorder(
+        folder, framework, config.training, parts.state, parts.rows, cohort.digest, tracker,
+        unit_of(config),
+    )  # fmt: skip
     result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "framework": framework.name, "seed": config.seed}
     result["ignored_doses"] = cohort.ignored
     # What is imported by now costs every framework the same memory, W&B's client too.
     baseline = rss_mb()
     try:
         for progress in training.fit(
-            framework, config.model, cohort, config.training, parts.state, seed=config.seed, subjects=parts.fitted
-        ):
+            framework, parts.field, cohort, config.training, parts.state, seed=config.seed, subjects=parts.fitted,
+            error=config.data.error,
+        ):  # fmt: skip
             recorder.add(progress)
         peak = rss_peak_mb()
-        fitted = training.finish(framework, config.model, cohort, recorder.state, parts.fitted)
+        fitted = training.finish(framework, parts.field, cohort, recorder.state, parts.fitted, config.data.error)
         recorder.close()
     except (Exception, KeyboardInterrupt) as error:
         message = f"interrupted; go on with resume={folder}" if isinstance(error, KeyboardInterrupt) else str(error)
@@ -124,20 +108,23 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
             recorder.close()
             store.write_json(folder / "result.json", result)
         tracker.finish(result, [], "", [])
+        if cohort.table is not None and isinstance(error, SolverFailure) and error.subject is not None:
+            print(f"subject {error.subject} is the one with ID {cohort.table.table.ids[error.subject]}", flush=True)
         raise
-    score = accuracy(fitted.predicted[parts.fitted], cohort.amounts[parts.fitted])
     result |= {"status": "completed", "kept_iteration": fitted.iteration}
-    result["accuracy"] = {**score._asdict(), **_scores(parts, fitted.predicted)}
+    result["accuracy"] = scores(config, parts, fitted.predicted)
+    if config.data.volume is not None:
+        result["volume"] = float(np.exp(fitted.params["log_volume"][0]))  # L, or L per unit of `data.per`
     result |= _measured(parts, recorder, (baseline, peak), fitted.report)
-    _leave_arrays(folder, config, parts, fitted)
+    leave_arrays(folder, config, parts, fitted)
     store.write_json(folder / "result.json", result)
     figures: list[Path] = []
     try:
-        figures = _leave_figures(folder, config, parts, fitted, recorder.rows, score)
+        figures = leave_figures(folder, config, parts, fitted, recorder.rows)
     finally:
         names = ("config.yaml", "history.csv", "result.json", "provenance.json", "weights.npz", "fit.png", "loss.png")
         tracker.finish(result, figures, name, [folder / entry for entry in names])
-    _say(result, folder)
+    _say(result, folder, config.data.observed_unit)
     return result
 
 
@@ -155,18 +142,29 @@ def prepare(config: Config, folder: Path) -> Parts:
     if config.resume is None and (folder / "config.yaml").exists():
         raise ConfigError(f"{folder}: already holds a run; name another folder, or go on with resume={folder}")
     cohort = data.load(config.data)
+    field = measured(config.model, config.data.scale, config.data.volume)
     parts = data.split(len(cohort.amounts), config.data)
+    _seen(cohort, parts, config.data)
     data.batches(len(parts[0]), config.training.batch_size, config.seed)
     if config.resume is None:
-        state = training.start(framework, config.model.initial_params(cohort.amounts.shape[-1], config.seed))
-        return Parts(framework, cohort, *parts, state, [], import_s)
-    shapes = config.model.shapes(cohort.amounts.shape[-1])
+        state = training.start(framework, field.initial_params(cohort.amounts.shape[-1], config.seed))
+        return Parts(framework, field, cohort, *parts, state, [], import_s)
+    shapes = field.shapes(cohort.amounts.shape[-1])
     state, rows = read_checkpoint(folder / "checkpoint.npz", framework, shapes, cohort.digest)
     if state.iteration > config.training.iterations:
         raise ConfigError(
             f"training.iterations={config.training.iterations}: the run has already done {state.iteration}"
         )
-    return Parts(framework, cohort, *parts, state, rows, import_s)
+    return Parts(framework, field, cohort, *parts, state, rows, import_s)
+
+
+def _seen(cohort: data.Cohort, parts: tuple[Any, Any], settings: data.Data) -> None:
+    """Raise where a part of the subjects was dosed, and never observed."""
+    for subjects, what in zip(parts, ("that are fitted", "that are held out"), strict=True):
+        if cohort.weights is not None and len(subjects) and not cohort.weights[subjects].any():
+            raise ConfigError(
+                f"data.held_out={settings.held_out}, data.seed={settings.seed}: the subjects {what} have no observation"
+            )
 
 
 def claim(folder: Path, config: Config) -> None:
@@ -215,15 +213,6 @@ def solver_counts(framework: Framework, report: Report) -> dict[str, Any]:
     return {**means, "counted_for": "each subject" if per_subject else "the batch"}
 
 
-def _scores(parts: Parts, predicted: np.ndarray) -> dict[str, Any]:
-    """Errors by compartment and by interval, and those of the subjects that the fit did not see."""
-    observed, unseen = parts.cohort.amounts, parts.held_out
-    scores = breakdown(predicted[parts.fitted], observed[parts.fitted], parts.cohort.compartments)
-    if not len(unseen):
-        return {**scores, "held_out": None}
-    return {**scores, "held_out": {**accuracy(predicted[unseen], observed[unseen])._asdict(), "subjects": len(unseen)}}
-
-
 def _measured(parts: Parts, recorder: Recorder, memory: tuple, report: Report | None) -> dict[str, Any]:
     # Times of steps are of this process, or of the whole run where this process did too little to tell; training is
     # always the whole run's.
@@ -235,31 +224,13 @@ def _measured(parts: Parts, recorder: Recorder, memory: tuple, report: Report | 
     return {"iterations": recorder.state.iteration, "performance": performance, "solver": counts}
 
 
-def _leave_arrays(folder: Path, config: Config, parts: Parts, fitted: training.Fitted) -> None:
-    """Weights and predictions."""
-    about = {"framework": parts.framework.name, "seed": config.seed, "iteration": fitted.iteration}
-    write_weights(folder / "weights.npz", config.model, fitted.params, about)
-    arrays = {"predicted": fitted.predicted, "observed": parts.cohort.amounts, "times": parts.cohort.times}
-    arrays["held_out"] = parts.held_out
-    store.write_npz(folder / "predictions.npz", arrays, {"units": {"predicted": "mg", "observed": "mg", "times": "h"}})
-
-
-def _leave_figures(folder: Path, config: Config, parts: Parts, fitted, rows: Rows, score: Accuracy) -> list[Path]:
-    """Fit and loss."""
-    # Imported here: matplotlib's memory is not the fit's.
-    from .report.figures import draw_fit, draw_loss
-
-    figures = [folder / "fit.png", folder / "loss.png"]
-    title = f"{parts.framework.name}, seed {config.seed}: RMSE {score.rmse:.3g} mg"
-    draw_fit(figures[0], parts.cohort, fitted.predicted, title)
-    draw_loss(figures[1], {name: [row[name] for row in rows] for name in HISTORY}, score.rmse_floor, title)
-    return figures
-
-
-def _say(result: Mapping[str, Any], folder: Path) -> None:
+def _say(result: Mapping[str, Any], folder: Path, unit: str) -> None:
     score, times = result["accuracy"], result["performance"]
     skill = "" if score["skill"] is None else f", skill {score['skill']:.4f}"
-    print(f"fit    rmse {score['rmse']:.4g} mg; best single curve for all subjects {score['rmse_floor']:.4g} mg{skill}")
+    floor = score["rmse_floor"]
+    alike = "" if floor is None else f"; best single curve for all subjects {floor:.4g} {unit}{skill}"
+    volume = f"; volume {result['volume']:.4g} L" if "volume" in result else ""
+    print(f"fit    rmse {score['rmse']:.4g} {unit}{alike}{volume}")
     if times["step_ms"]:
         print(
             f"time   import {times['import_s']:.1f} s, compile {times['compile_s']:.1f} s, "

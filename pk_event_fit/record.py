@@ -28,6 +28,7 @@ class Recorder:
         rows: History up to there.
         digest: Of the data.
         tracker: Where rows go besides.
+        unit: Of what is observed.
 
     Attributes:
         rows: The history.
@@ -37,7 +38,7 @@ class Recorder:
 
     def __init__(
         self, folder: Path, framework: Framework, settings: Training, state: State, rows: Rows, digest: str,
-        tracker: Tracker,
+        tracker: Tracker, unit: str = "mg",
     ):  # fmt: skip
         self.folder, self.framework, self.settings, self.digest, self.tracker = (
             folder,
@@ -47,6 +48,7 @@ class Recorder:
             tracker,
         )
         self.rows, self.state, self._logged = rows, state, 0
+        self.unit, self._square = unit, f"({unit})^2" if "/" in unit else f"{unit}^2"
         self.seconds: list[float] = []
         self._bar = _bar(settings.iterations, len(rows)) if sys.stderr.isatty() else None
         self._began = time.perf_counter()
@@ -80,12 +82,13 @@ class Recorder:
         self._logged = len(self.rows)
 
     def _show(self, progress: Progress) -> None:
-        rmse, total = progress.loss**0.5, self.settings.iterations
+        total = self.settings.iterations
+        loss = f"loss {progress.loss:.4g} {self._square}", f"rmse {progress.loss**0.5:.4g} {self.unit}"
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {progress.loss:.4g} mg^2, rmse {rmse:.4g} mg", refresh=False)
+            self._bar.set_postfix_str(", ".join(loss), refresh=False)
             self._bar.update()
         elif progress.iteration % max(1, total // LINES) == 0 or len(self.seconds) == 1:
-            line = f"iteration {progress.iteration}/{total}  loss {progress.loss:.4g} mg^2  rmse {rmse:.4g} mg"
+            line = f"iteration {progress.iteration}/{total}  {'  '.join(loss)}"
             if len(self.seconds) > 1:  # the first one compiles, and says nothing of those to come
                 pace = (time.perf_counter() - self._began - self.seconds[0]) / (len(self.seconds) - 1)
                 line += f"  {pace * (total - progress.iteration):.0f} s left"

@@ -6,15 +6,16 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from .arrays.base import Array, Moments, Params
-from .data import Cohort, batches
+from .arrays.base import Moments, Params
+from .data import Cohort, batch_of, batches
 from .errors import ConfigError, SolverFailure, TrainingFailure
 from .frameworks.base import Framework, Report
 from .integrate import predict
+from .metrics.accuracy import mean_square
 
 
 @dataclass(kw_only=True)
@@ -89,14 +90,41 @@ class Progress(NamedTuple):
     state: State
 
 
-def mean_squared_error(framework: Framework, field: Callable, grid: np.ndarray) -> Callable:
-    """`loss(params, initial, intervals, observed) -> (mg^2, Report)`; observed in mg, `[S, K, B, D]`."""
+def mean_squared_error(framework: Framework, field: Callable, grid: np.ndarray, floor: float | None = None) -> Callable:
+    """`loss(params, initial, intervals, observed, steady, weights) -> (mg^2, Report)`; observed in mg, `[S, K, B, D]`.
 
-    def loss(params, initial, intervals, observed):
-        states, report = predict(framework, field, params, initial, intervals, grid)
-        return ((states - observed) ** 2).mean(), report
+    Args:
+        framework: Who solves.
+        field: The vector field; one with `observe(xp, params, states)` tells what is measured of its amounts.
+        grid: Fractions of an interval at which was observed.
+        floor: For errors of logarithms, the least that a prediction counts as, for it may be below zero; None for
+            errors of the values themselves.
+    """
+    xp, observe = framework.arrays.xp, getattr(field, "observe", None)
+
+    def loss(params, initial, intervals, observed, steady=None, weights=None):
+        states, report = predict(framework, field, params, initial, intervals, grid, steady)
+        predicted = states if observe is None else observe(xp, params, states)
+        if floor is not None:
+            predicted, observed = (xp.log(xp.where(x > floor, x, floor)) for x in (predicted, observed))
+        squares = (predicted - observed) ** 2
+        if weights is None:
+            return squares.mean(), report
+        count = weights.sum()  # none, in a batch of subjects who were only dosed: a loss of 0, and no number by 0
+        return (weights * squares).sum() / (count + (count == 0)), report
 
     return loss
+
+
+def loss_of(framework: Framework, field: Callable, cohort: Cohort, error: str = "additive", subjects=None) -> Callable:
+    """The loss that subjects of a cohort are fitted by; errors are `additive`, or those of the logarithm, `log`."""
+    return mean_squared_error(framework, field, cohort.grid, floor_of(cohort, error, subjects))
+
+
+def floor_of(cohort: Cohort, error: str, subjects: np.ndarray | None = None) -> float | None:
+    """A tenth of the least that was measured of subjects: what is predicted below is as wrong as if it were that."""
+    measured = cohort.amounts if subjects is None else cohort.amounts[subjects]
+    return 0.1 * float(np.nanmin(measured)) if error == "log" else None
 
 
 def gradient_step(framework: Framework, loss: Callable, clip_norm: float | None) -> Callable:
@@ -125,7 +153,7 @@ def start(framework: Framework, params: dict[str, np.ndarray]) -> State:
 
 def fit(
     framework: Framework, field: Callable, cohort: Cohort, settings: Training, state: State, *, seed: int,
-    subjects: np.ndarray | None = None,
+    subjects: np.ndarray | None = None, error: str = "additive",
 ) -> Iterator[Progress]:  # fmt: skip
     """Fit a field to a cohort, one iteration at a time.
 
@@ -137,6 +165,7 @@ def fit(
         state: Where to begin: `start(...)`, or an earlier `Progress.state`, which goes on bit for bit.
         seed: Of the order of the batches.
         subjects: Rows of the cohort to fit to; None for all.
+        error: `additive`, or `log` for errors of the logarithm.
 
     Yields:
         `Progress` of each iteration up to `settings.iterations`.
@@ -146,13 +175,14 @@ def fit(
         TrainingFailure: The loss or the gradient is not finite; no step was taken from it.
     """
     arrays = framework.arrays
-    step = gradient_step(framework, mean_squared_error(framework, field, cohort.grid), settings.clip_norm)
+    loss_function = loss_of(framework, field, cohort, error, subjects)
+    step = gradient_step(framework, loss_function, settings.clip_norm)
     update = arrays.compile(arrays.adam_update)
     rows = np.arange(len(cohort.amounts)) if subjects is None else subjects
     order = batches(len(rows), settings.batch_size, seed)
     whole = batch_of(arrays, cohort, subjects) if settings.batch_size is None else None
     for iteration in range(state.iteration + 1, settings.iterations + 1):
-        batch: Any = whole or batch_of(arrays, cohort, rows[order(iteration)])
+        batch = whole or batch_of(arrays, cohort, rows[order(iteration)])
         began = time.perf_counter()
         try:
             value, norm, gradient, report = framework.guard(step, state.params, *batch)
@@ -160,7 +190,7 @@ def fit(
             framework.check(report, batch[1])
         except SolverFailure as failure:
             if failure.subject is None:  # of a solve backward, which cannot tell; where the one forward fails, it can
-                forward = arrays.compile(mean_squared_error(framework, field, cohort.grid))
+                forward = arrays.compile(loss_function)
                 framework.check(framework.guard(forward, state.params, *batch)[1], batch[1])
             raise _of_cohort(failure, rows[order(iteration)]) from failure
         if not np.isfinite(loss) or not np.isfinite(gradient_norm):
@@ -193,8 +223,9 @@ class Fitted(NamedTuple):
 
 
 def finish(
-    framework: Framework, field: Callable, cohort: Cohort, state: State, subjects: np.ndarray | None = None
-) -> Fitted:
+    framework: Framework, field: Callable, cohort: Cohort, state: State, subjects: np.ndarray | None = None,
+    error: str = "additive",
+) -> Fitted:  # fmt: skip
     """The better of the best and the last parameters of a fit; the last have not been judged by the fit itself.
 
     They are judged by the subjects that were fitted, `subjects`, and predict the whole cohort.
@@ -205,25 +236,30 @@ def finish(
     failure = None
     arrays = framework.arrays
     solve = arrays.compile(
-        lambda params, initial, table: predict(framework, field, params, initial, table, cohort.grid)
+        lambda params, initial, table, steady: predict(framework, field, params, initial, table, cohort.grid, steady)
     )
-    initial, table, _ = batch_of(arrays, cohort, None)
-    judges = slice(None) if subjects is None else subjects
+    initial, table, _, steady, _ = batch_of(arrays, cohort, None)
+    observe = getattr(field, "observe", None)
+    judges, floor = slice(None) if subjects is None else subjects, floor_of(cohort, error, subjects)
     candidates = [(state.iteration, state.params)]
     if state.best_iteration != state.iteration:
         candidates.insert(0, (state.best_iteration, state.best_params))
     fits: list[tuple[float, Fitted]] = []
     for iteration, params in candidates:
         try:
-            states, report = framework.guard(solve, params, initial, table)
+            states, report = framework.guard(solve, params, initial, table, steady)
             framework.check(report, table)
         except SolverFailure as caught:
             failure = caught
             continue
+        states = states if observe is None else observe(arrays.xp, params, states)
         predicted = arrays.to_numpy(states).transpose(2, 0, 1, 3)
-        error = float(((predicted - cohort.amounts)[judges] ** 2).mean())
+        pair = predicted[judges], cohort.amounts[judges]
+        if floor is not None:
+            pair = np.log(np.maximum(pair[0], floor)), np.log(np.maximum(pair[1], floor))
+        found = mean_square(*pair, None if cohort.weights is None else cohort.weights[judges])
         weights = {name: arrays.to_numpy(value) for name, value in params.items()}
-        fits.append((error, Fitted(iteration, weights, predicted, report)))
+        fits.append((found, Fitted(iteration, weights, predicted, report)))
     if not fits and failure is not None:
         raise failure
     return min(fits, key=lambda fit: fit[0])[1]
@@ -239,9 +275,3 @@ def _of_cohort(failure: SolverFailure, subjects: np.ndarray) -> SolverFailure:
         t=failure.t,
         steps=failure.steps,
     )
-
-
-def batch_of(arrays: Any, cohort: Cohort, subjects: np.ndarray | None) -> tuple[Array, Any, Array]:
-    """Initial state, intervals and observations of some subjects, or of all, as a loss takes them."""
-    chosen = cohort if subjects is None else cohort.take(subjects)
-    return arrays.asarray(chosen.initial), arrays.table(chosen.intervals), arrays.asarray(chosen.observed)

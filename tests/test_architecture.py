@@ -16,13 +16,16 @@ FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for p
 LAYERS = [
     ["errors", "signals"],
     ["arrays", "store", "fields", "compartments"],
-    ["frameworks", "integrate"],
-    ["dosing"],
+    ["records"],
+    ["frameworks", "integrate", "nonmem", "doses"],
+    ["events", "cycles", "datasets"],
+    ["table"],
+    ["dosing", "clocks"],
     ["simulate"],
     ["data"],
     ["training", "metrics", "report", "tracking", "study"],
     ["config", "checkpoint", "export", "workspace"],
-    ["provenance", "record"],
+    ["provenance", "record", "outcome"],
     ["job"],
     ["probes", "comparison", "launch"],
     ["sweep"],
@@ -37,7 +40,8 @@ OWNERS = {
     "omegaconf": ["cli"],
     "wandb": ["tracking"],
     "wandb_workspaces": ["workspace"],
-    "matplotlib": ["report/figures", "report/ink", "report/panels", "report/lines", "report/closeups", "report/plots"],
+    "matplotlib": ["report/figures", "report/ink", "report/panels", "report/lines", "report/closeups", "report/plots",
+                   "report/regimen"],
     "optax": ["arrays/jax"],
     "equinox": ["export/equinox"],
     "jax": ["arrays/jax", "frameworks/diffrax", "export/equinox"],
@@ -75,7 +79,9 @@ def own(file):
 
 
 def layer(file):
-    return Path(file).parts[0].removesuffix(".py")
+    """A program of a folder, its `__main__`, may use what lies above the folder."""
+    path = Path(file)
+    return path.stem if path.stem == "__main__" else path.parts[0].removesuffix(".py")
 
 
 def calls(file):

@@ -24,7 +24,7 @@ FILES = {
     "config.yaml", "history.csv", "result.json", "provenance.json", "checkpoint.npz", "weights.npz", "predictions.npz",
     "fit.png", "loss.png",
 }  # fmt: skip
-ACCURACY = {"mse", "rmse", "rmse_floor", "skill", "by_compartment", "by_interval", "held_out"}
+ACCURACY = {"unit", "mse", "rmse", "rmse_floor", "skill", "by_compartment", "by_interval", "held_out"}
 PERFORMANCE = {"import_s", "compile_s", "step_ms", "training_s", "rss_baseline_mb", "rss_peak_mb"}
 SOLVER = {"accepted", "rejected", "evaluations"}
 

@@ -327,7 +327,15 @@ def test_a_dose_after_the_end_is_counted():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"source": "web"}, {"source": "file"}, {"noise_sd": -1.0}, {"noise_sd": np.nan}, {"noise_sd": np.inf}, {"cv": -1}],
+    [
+        {"volume": 10.0},
+        {"source": "web"},
+        {"source": "file"},
+        {"noise_sd": -1.0},
+        {"noise_sd": np.nan},
+        {"noise_sd": np.inf},
+        {"cv": -1},
+    ],
     ids=str,
 )
 def test_settings_out_of_range_are_refused(settings):

@@ -195,6 +195,15 @@ def test_markdown_names_the_units(tmp_path):
     assert units <= set(tables(tmp_path)[0][0])
 
 
+def test_errors_have_the_unit_of_the_runs_or_none_where_they_differ(tmp_path):
+    other = {**COMPLETED, "accuracy": {**COMPLETED["accuracy"], "unit": "ug/L"}}
+    first, second = job(tmp_path, "0", other), job(tmp_path, "1", COMPLETED)
+    for jobs, name in (([first], "rmse (ug/L)"), ([first, second], "rmse")):
+        write_summary(tmp_path, jobs)
+        for table in tables(tmp_path):
+            assert name in table[0]
+
+
 def test_the_rows_returned_are_those_written(tmp_path):
     rows = write_summary(tmp_path, [job(tmp_path, "0", COMPLETED), job(tmp_path, "1", FAILED)])
     written = csv_rows(tmp_path)

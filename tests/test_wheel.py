@@ -65,7 +65,7 @@ def test_the_wheel_holds_every_module(wheel, root):
 def test_the_wheel_holds_nothing_else(wheel):
     held = [name for name in names(wheel) if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in held} == {"pk_event_fit"}
-    assert {Path(name).suffix for name in held} == {".py", ".yaml", ".css", ".html"}
+    assert {Path(name).suffix for name in held} == {".py", ".yaml", ".css", ".html", ".csv"}
 
 
 def test_what_is_imported_is_the_wheel(installed, elsewhere):

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import store
 from ..errors import CheckpointError, ConfigError
-from ..fields import Mlp
+from ..fields import Measured, Mlp, plain
 
 KIND = "pk_event_fit field"
 HEADER_LIMIT = 65536  # bytes
@@ -35,12 +35,13 @@ class VectorField(eqx.Module):
         return self.layers[-1](y)
 
 
-def to_equinox(model: Mlp, params: Mapping[str, np.ndarray]) -> VectorField:
+def to_equinox(model: Mlp | Measured, params: Mapping[str, np.ndarray]) -> VectorField:
     """The module with these parameters, in their precision.
 
     Raises:
         ConfigError: They are float64, and JAX is not told to compute in it.
     """
+    model, params = plain(model, params)
     layers = []
     for k in range(len(model.hidden) + 1):
         if jnp.asarray(params[f"weight_{k}"]).dtype != params[f"weight_{k}"].dtype:
@@ -53,9 +54,9 @@ def to_equinox(model: Mlp, params: Mapping[str, np.ndarray]) -> VectorField:
     return VectorField(tuple(layers), getattr(jax.nn, model.activation) if model.activation != "tanh" else jnp.tanh)
 
 
-def save_eqx(path: Path, model: Mlp, field: VectorField) -> None:
+def save_eqx(path: Path, model: Mlp | Measured, field: VectorField) -> None:
     """Write the module as Equinox's documentation does: a line of JSON that says how to build it, then its leaves."""
-    last = field.layers[-1]
+    model, last = model.model if isinstance(model, Measured) else model, field.layers[-1]
     header = {"kind": KIND, "model": asdict(model), "compartments": last.out_features, "dtype": str(last.weight.dtype)}
     stream = BytesIO()
     stream.write((json.dumps(header) + "\n").encode())

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..arrays.torch import SOFTPLUS_THRESHOLD
-from ..fields import Mlp
+from ..fields import Measured, Mlp, plain
 
 ACTIVATIONS: dict[str, Callable[[], torch.nn.Module]] = {
     "relu": torch.nn.ReLU,
@@ -31,8 +31,9 @@ class VectorField(torch.nn.Module):
         return self.network(y)
 
 
-def to_torch(model: Mlp, params: Mapping[str, np.ndarray]) -> VectorField:
+def to_torch(model: Mlp | Measured, params: Mapping[str, np.ndarray]) -> VectorField:
     """The module with these parameters, in their precision."""
+    model, params = plain(model, params)
     layers: list[torch.nn.Module] = []
     for k in range(len(model.hidden) + 1):
         weight, bias = torch.as_tensor(params[f"weight_{k}"]), torch.as_tensor(params[f"bias_{k}"])

@@ -34,11 +34,30 @@ def accuracy(predicted: np.ndarray, observed: np.ndarray) -> Accuracy:
     such curve is the mean over subjects, so its error is a floor that the fit cannot break by fitting better.
     """
     observed = np.asarray(observed, np.float64)
-    mse = float(((np.asarray(predicted, np.float64) - observed) ** 2).mean())
+    mse = mean_square(predicted, observed)
     # Centred on one subject first: the mean of equal numbers is else off by a rounding error, and no floor is 0.
     centred = observed - observed[:1]
     floor = float(((centred - centred.mean(0)) ** 2).mean())
     return Accuracy(mse, mse**0.5, floor**0.5, 1 - mse / floor if floor > 0 else None)
+
+
+def mean_square(predicted: np.ndarray, observed: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Mean squared error; each number counts as often as `weights` says, None for once."""
+    squares = (np.asarray(predicted, np.float64) - np.asarray(observed, np.float64)) ** 2
+    if weights is None:
+        return float(squares.mean())
+    return float((weights * np.where(weights > 0, squares, 0.0)).sum() / weights.sum())
+
+
+def of_observations(predicted: np.ndarray, observed: np.ndarray, floor: float | None = None) -> dict[str, Any]:
+    """`mse` and `rmse` of observations, `[N]`; and `rmse_log`, of their logarithms, where there is a floor for these.
+
+    `rmse_floor` and `skill` are None: subjects with doses and times of their own have no best single curve.
+    """
+    found = {**_errors(mean_square(predicted, observed)), "rmse_floor": None, "skill": None}
+    if floor is None:
+        return found
+    return found | {"rmse_log": mean_square(np.log(np.maximum(predicted, floor)), np.log(observed)) ** 0.5}
 
 
 def breakdown(predicted: np.ndarray, observed: np.ndarray, compartments: Sequence[str]) -> dict[str, Any]:

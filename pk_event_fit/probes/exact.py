@@ -38,7 +38,7 @@ def probe(bench: Bench):
 
         return loss
 
-    initial, _, observed = batch_of(direct.arrays, cohort, None)
+    initial, _, observed, *_ = batch_of(direct.arrays, cohort, None)
     rows = direct.arrays.table(_cut(cohort.intervals, cohort.grid))
     params, found, totals = bench.place(direct), {}, {}
     for name, points in (("all", np.arange(shape[1])), ("few", few(shape[1]))):

@@ -64,7 +64,7 @@ def probe(bench: Bench):
 
 
 def _solve(framework, cohort):
-    initial, table, _ = batch_of(framework.arrays, cohort, None)
+    initial, table, *_ = batch_of(framework.arrays, cohort, None)
     solve = framework.arrays.compile(
         lambda initial, table: predict(framework, TwoCompartment(), {}, initial, table, cohort.grid)
     )

@@ -88,39 +88,41 @@ def draw_fit(path: Path, cohort: Cohort, predicted: np.ndarray, title: str) -> N
         axes[-1, -1].legend(frameon=False)
         figure.suptitle(title, x=0.01, ha="left", fontsize=12)
         figure.tight_layout()
-        _save(figure, path)
+        save(figure, path)
 
 
-def draw_loss(path: Path, history: Mapping[str, Sequence[float]], floor: float, title: str) -> None:
+def draw_loss(
+    path: Path, history: Mapping[str, Sequence[float]], floor: float | None, title: str, unit: str = "mg"
+) -> None:
     """Root mean squared error over the iterations, and the floor of a single curve where there is one.
 
     Args:
         path: PNG to write.
         history: Columns of `history.csv`.
-        floor: `rmse_floor`, mg.
+        floor: `rmse_floor`, or None.
         title: What run this is.
+        unit: Of the error.
     """
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(7.2, 3.8))
         axis.plot(history["iteration"], np.sqrt(history["loss"]), color=PREDICTED, lw=1.4, label="this fit")
-        if floor > 0:
-            axis.axhline(
-                floor, color=DOSE, lw=1.2, ls="--", label=f"best single curve for all subjects, {floor:.3g} mg"
-            )
+        if floor:
+            words = f"best single curve for all subjects, {floor:.3g} {unit}"
+            axis.axhline(floor, color=DOSE, lw=1.2, ls="--", label=words)
         axis.set_xscale("log")  # most of a fit happens in its first tenth
         axis.set_yscale("log")
         # A range of less than a decade has no decade mark, and the minor ones would be without numbers.
         axis.yaxis.set_major_formatter(matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
         axis.yaxis.set_minor_formatter(matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
         axis.set_xlabel("iteration")
-        axis.set_ylabel("RMSE (mg)")
+        axis.set_ylabel(f"RMSE ({unit})")
         axis.set_title(title, loc="left", fontsize=12)
         axis.legend(frameon=False)
         figure.tight_layout()
-        _save(figure, path)
+        save(figure, path)
 
 
-def _save(figure, path: Path) -> None:
+def save(figure, path: Path) -> None:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=150)
     plt.close(figure)

@@ -21,7 +21,7 @@ COLUMNS = (
 NUMBERS = COLUMNS[4:-1]
 MEANS = ("rmse", "skill", "compile_s", "step_ms", "training_s", "rss_peak_mb")
 UNITS = {
-    "rmse": "mg", "rmse_floor": "mg", "compile_s": "s", "step_ms": "ms", "training_s": "s", "rss_baseline_mb": "MB",
+    "compile_s": "s", "step_ms": "ms", "training_s": "s", "rss_baseline_mb": "MB",
     "rss_peak_mb": "MB",
 }  # fmt: skip
 
@@ -47,7 +47,8 @@ def row(folder: Path) -> dict[str, Any]:
             raise ValueError(f"no usable {', '.join(wrong) or 'status'}")
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         flat = {"status": "failed", "error": f"result.json is missing or damaged: {type(error).__name__}: {error}"}
-    return {column: flat.get(column) for column in COLUMNS} | {"job": folder.name}
+    own = {column: flat.get(column) for column in COLUMNS}
+    return own | {"job": folder.name, "unit": flat.get("unit", "mg") if flat["status"] == "completed" else None}
 
 
 def differing(folders: Sequence[Path]) -> dict[Path, str]:
@@ -108,7 +109,12 @@ def write_summary(
 def markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     """The same as Markdown, and mean and standard deviation of completed runs by framework and settings."""
     shown = [column for column in columns if any(entry.get(column) is not None for entry in rows)]
-    parts = ["# Runs", _table([_title(column) for column in shown], [[_cell(e.get(c)) for c in shown] for e in rows])]
+    known = {str(entry["unit"]) for entry in rows if entry.get("unit")}
+    unit = known.pop() if len(known) == 1 else "" if known else "mg"  # of errors, where all runs have the same
+    parts = [
+        "# Runs",
+        _table([_title(column, unit) for column in shown], [[_cell(e.get(c)) for c in shown] for e in rows]),
+    ]
     groups: dict[tuple, list[dict]] = {}
     for entry in rows:
         groups.setdefault((entry["framework"], entry.get("settings") or ""), []).append(entry)
@@ -117,15 +123,15 @@ def markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
         done = [entry for entry in members if entry["status"] == "completed"]
         cells = [_spread([entry[column] for entry in done if entry[column] is not None]) for column in MEANS]
         lines.append([_cell(framework), _cell(settings), f"{len(done)} of {len(members)}", *cells])
-    head = ["framework", "settings", "completed", *(_title(column) for column in MEANS)]
+    head = ["framework", "settings", "completed", *(_title(column, unit) for column in MEANS)]
     if not any(line[1] for line in lines):
         head, lines = [head[0], *head[2:]], [[line[0], *line[2:]] for line in lines]
     parts += ["# Mean and standard deviation over completed runs", _table(head, lines)]
     return "\n\n".join(parts) + "\n"
 
 
-def _title(column: str) -> str:
-    unit = UNITS.get(column)
+def _title(column: str, error_unit: str) -> str:
+    unit = error_unit if column in ("rmse", "rmse_floor") else UNITS.get(column)
     name = column.removesuffix("_s").removesuffix("_ms").removesuffix("_mb").replace("_", " ")
     return f"{name} ({unit})" if unit else name
 

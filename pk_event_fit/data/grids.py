@@ -1,93 +1,32 @@
-"""Cohorts: files in, arrays out, batches."""
+"""Cohorts whose subjects are all dosed alike and observed on one grid: from npz files, simulated ones among them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from . import compartments, store
-from .errors import ConfigError, DataError
-from .frameworks.base import Interval
-from .simulate import Design, Population, Simulation, simulate
+from .. import compartments, store
+from ..errors import ConfigError, DataError
+from ..frameworks.base import Interval
+from ..simulate import Design, Population, Simulation, simulate
+from .cohort import Cohort
+from .settings import Data
 
 SCHEMA_VERSION = 1
 DEFAULT_PATH = "data/pk_dataset_2C.npz"
+LATER: tuple[tuple[str, str, Any], ...] = (
+    ("design", "doses", None),
+    ("population", "kinetics", "pk_2c"),
+    ("population", "typical", {}),
+)
 
 
-@dataclass(kw_only=True)
-class Data(Population, Design):
-    """Where the cohort comes from.
-
-    Attributes:
-        source: `simulated`, from a file that is made on first use, or `file`, any npz with `all_solutions`.
-        path: The file; None for `data/pk_dataset_2C.npz`, with a digest of the settings where they are not the default.
-        noise_sd: Standard deviation of noise added to what is observed, mg.
-        held_out: Subjects that the fit does not see, drawn by `seed`.
-
-    Raises:
-        ConfigError: A value is out of range.
-    """
-
-    source: str = "simulated"
-    path: str | None = None
-    noise_sd: float = 0.0
-    held_out: int = 0
-
-    def __post_init__(self):
-        Population.__post_init__(self)
-        Design.__post_init__(self)
-        if self.source not in ("simulated", "file"):
-            raise ConfigError(f"data.source={self.source}: choose simulated or file")
-        if self.source == "file" and not self.path:
-            raise ConfigError("data.path: data=file needs the path of an npz file")
-        if not 0 <= self.noise_sd < np.inf:
-            raise ConfigError(f"data.noise_sd={self.noise_sd}: must be 0 or more, and finite")
-        if self.held_out < 0 or (self.source == "simulated" and self.held_out >= self.subjects):
-            raise ConfigError(f"data.held_out={self.held_out}: must be 0 or more, and leave subjects to fit")
-
-
-class Cohort(NamedTuple):
-    """Subjects with their doses and what was observed of them.
-
-    Attributes:
-        amounts: What was observed, mg, `[B, S, K, D]`, float64.
-        initial: Amounts before the first record, mg, `[B, D]`.
-        intervals: Doses and clocks, leaves `[S, B, ...]`, float64.
-        grid: Fractions of an interval at which it was observed, `[K]`.
-        times: The same as clock times, h, `[S, K]`.
-        compartments: Their names, D of them.
-        digest: SHA-256 of what is fitted: amounts, initial state, doses, durations.
-        ignored: Doses of each subject that come after the end and change nothing.
-    """
-
-    amounts: np.ndarray
-    initial: np.ndarray
-    intervals: Interval
-    grid: np.ndarray
-    times: np.ndarray
-    compartments: tuple[str, ...]
-    digest: str
-    ignored: int = 0
-
-    @property
-    def observed(self) -> np.ndarray:
-        """`amounts` in the order of a prediction, `[S, K, B, D]`."""
-        return np.ascontiguousarray(self.amounts.transpose(1, 2, 0, 3))
-
-    def take(self, subjects: np.ndarray) -> Cohort:
-        """Some of the subjects, in the order given."""
-        number, *leaves = self.intervals
-        chosen = Interval(number, *(None if leaf is None else leaf[:, subjects] for leaf in leaves))
-        return self._replace(amounts=self.amounts[subjects], initial=self.initial[subjects], intervals=chosen)
-
-
-def load(settings: Data) -> Cohort:
+def load_grid(settings: Data) -> Cohort:
     """The cohort that the settings ask for; a simulated one is made, and its file written, where it is missing.
 
     Raises:
@@ -104,12 +43,20 @@ def load(settings: Data) -> Cohort:
             f"{path}: all_solutions has {rows} intervals, and doses at {design.dose_times} h from {design.start} to "
             f"{design.end} h make {len(table.start)}; set data.dose_times"
         )
-    _check_jumps(amounts, table, path)
+    if table.keep is None and plan.steady is None:
+        _check_jumps(amounts, table, path)
     fractions = np.linspace(0.0, 1.0, points)
     random = np.random.Generator(np.random.PCG64([settings.seed, 1]))
     noise = settings.noise_sd * random.standard_normal(amounts.shape) if settings.noise_sd else 0.0
-    initial = amounts[:, 0, 0] - table.bolus[0]
+    # Before a first steady state the amounts are anyone's guess; they do not matter where it replaces them.
+    replaced = plan.steady is not None and bool(plan.steady.place[:, 0].any())
+    initial = np.zeros((subjects, size)) if replaced else amounts[:, 0, 0] - table.bolus[0]
     fitted = {"amounts": amounts + noise, "initial": initial, "bolus": table.bolus, "duration": table.duration}
+    more = {"rate": table.rate, "keep": table.keep}
+    if plan.steady is not None:
+        more |= {"steady.place": plan.steady.place}
+        more |= {f"steady.{name}": leaf for name, leaf in plan.steady.cycle._asdict().items()}
+    fitted |= {name: leaf for name, leaf in more.items() if leaf is not None}
     return Cohort(
         amounts=amounts + noise,
         initial=initial,
@@ -119,39 +66,8 @@ def load(settings: Data) -> Cohort:
         compartments=_compartments(about, size, path),
         digest=store.digest(fitted),
         ignored=int(plan.ignored[0]),
+        steady=plan.steady,
     )
-
-
-def batches(subjects: int, size: int | None, seed: int) -> Callable[[int], np.ndarray]:
-    """Which subjects the iteration of a number (from 1) takes: a new order each epoch, what is left over is left out.
-
-    Raises:
-        ConfigError: A batch is larger than the cohort.
-    """
-    if size is None:
-        return lambda iteration: np.arange(subjects)
-    if size > subjects:
-        raise ConfigError(f"training.batch_size={size}: the cohort has {subjects} subjects")
-    count = subjects // size
-
-    def select(iteration: int) -> np.ndarray:
-        epoch, batch = divmod(iteration - 1, count)
-        order = np.random.Generator(np.random.PCG64([seed, 2, epoch])).permutation(subjects)
-        return order[batch * size : (batch + 1) * size]
-
-    return select
-
-
-def split(subjects: int, settings: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Which subjects are fitted and which are held out, both in increasing order.
-
-    Raises:
-        ConfigError: Nobody is left to fit.
-    """
-    if settings.held_out >= subjects:
-        raise ConfigError(f"data.held_out={settings.held_out}: the cohort has {subjects} subjects")
-    order = np.random.Generator(np.random.PCG64([settings.seed, 3])).permutation(subjects)
-    return np.sort(order[settings.held_out :]), np.sort(order[: settings.held_out])
 
 
 def _names(kind: type) -> list[str]:
@@ -215,9 +131,12 @@ def _simulated(settings: Data) -> tuple[Path, dict[str, np.ndarray], dict]:
     population = Population(**{name: getattr(settings, name) for name in _names(Population)})
     design = Design(**{name: getattr(settings, name) for name in _names(Design)})
     asked = {"population": asdict(population), "design": asdict(design)}
+    for part, name, usual in LATER:  # what was not there when files were first written, and is left as it was then
+        if asked[part][name] == usual:
+            del asked[part][name]
     if settings.path:
         path = Path(settings.path).expanduser()
-    elif asked == {"population": asdict(Population()), "design": asdict(Design())}:
+    elif population == Population() and design == Design():
         path = Path(DEFAULT_PATH)
     else:
         tag = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
@@ -235,27 +154,30 @@ def _simulated(settings: Data) -> tuple[Path, dict[str, np.ndarray], dict]:
 
 
 def write(path: Path, simulation: Simulation, asked: dict) -> None:
-    """Write a simulated cohort: `all_solutions` in mg, `[B, S, K, 2]`, and all that says what it is."""
-    doses = asked["design"]
+    """Write a simulated cohort: `all_solutions` in mg, `[B, S, K, D]`, and all that says what it is."""
+    doses, model = asked["design"], compartments.lookup(asked["population"].get("kinetics", "pk_2c"))
+    times = {} if "doses" in doses else {
+        "dose_times": np.array(doses["dose_times"], np.float64),
+        "dose_amounts": np.array(doses["dose_amounts"], np.float64),
+        "dose_compartments": np.array(doses["dose_compartments"], np.int64),
+    }  # fmt: skip
     store.write_npz(
         path,
         {
             "all_solutions": simulation.amounts,
             "times": simulation.times,
             "parameters": simulation.parameters,
-            "parameter_names": np.array(compartments.PARAMETERS),
-            "dose_times": np.array(doses["dose_times"], np.float64),
-            "dose_amounts": np.array(doses["dose_amounts"], np.float64),
-            "dose_compartments": np.array(doses["dose_compartments"], np.int64),
+            "parameter_names": np.array(model.parameters),
+            **times,
         },
         {
             "schema_version": SCHEMA_VERSION,
             "units": {
                 "amount": "mg",
                 "time": "h",
-                **dict(zip(compartments.PARAMETERS, compartments.UNITS, strict=True)),
+                **dict(zip(model.parameters, model.units, strict=True)),
             },
-            "compartments": list(compartments.COMPARTMENTS),
+            "compartments": list(model.compartments),
             "seed": asked["population"]["seed"],
             **asked,
         },

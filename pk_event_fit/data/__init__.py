@@ -1,0 +1,20 @@
+"""Cohorts: files in, arrays out, batches."""
+
+from __future__ import annotations
+
+from .cohort import Batch, Cohort, batch_of, batches, split
+from .grids import DEFAULT_PATH, SCHEMA_VERSION, load_grid, write
+from .settings import Data
+from .tables import load_table
+
+__all__ = ["DEFAULT_PATH", "SCHEMA_VERSION", "Batch", "Cohort", "Data", "batch_of", "batches", "load", "split", "write"]
+
+
+def load(settings: Data) -> Cohort:
+    """The cohort that the settings ask for; a simulated one is made, and its file written, where it is missing.
+
+    Raises:
+        DataError: The file is damaged, does not hold what it should, or is not what the settings ask for.
+        ScheduleError: A row of a table is impossible for its compartments.
+    """
+    return load_table(settings) if settings.source == "table" else load_grid(settings)

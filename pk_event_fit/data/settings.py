@@ -1,0 +1,101 @@
+"""Which cohort a fit is to have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..simulate import Design, Population
+
+SOURCES = ("simulated", "file", "table")
+ERRORS = ("additive", "log")
+
+
+@dataclass(kw_only=True)
+class Data(Population, Design):
+    """Where the cohort comes from.
+
+    Attributes:
+        source: `simulated`, from a file that is made on first use; `file`, any npz with `all_solutions`; or `table`, a
+            NONMEM-style table of doses and observations.
+        path: The file; None for `data/pk_dataset_2C.npz`, with a digest of the settings where they are not the default.
+        dataset: In its place, a table that the package knows: `theophylline`, `indometacin`, `phenobarbital` or
+            `remifentanil`.
+        noise_sd: Standard deviation of noise added to what is observed, mg; not in tables.
+        held_out: Subjects that the fit does not see, drawn by `seed`.
+        compartments: Names of a table's compartments, in the order of CMT.
+        measured: The one that observations without CMT are of.
+        volume: Where concentrations were measured, the volume of distribution to begin with, L: an amount divided by
+            it is a concentration, and it is fitted with the weights. None where amounts were measured.
+        scale: Amount that counts as one to the network, mg: about the largest there is.
+        error: `additive`, or `log` for errors of the logarithm.
+        per: Covariate that a table's amounts are divided by, such as a weight; None for none.
+        lag: ALAG of each compartment, h; None for none. Likewise `bioavailability` (F), `modelled_rate` (R, mg/h, or
+            that by `per`) and `modelled_duration` (D, h).
+        observed_unit: Of what a table's observations are, for figures and messages.
+        time_unit: Of its times, likewise.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    source: str = "simulated"
+    path: str | None = None
+    dataset: str | None = None
+    noise_sd: float = 0.0
+    held_out: int = 0
+    compartments: list[str] | None = None
+    measured: str | None = None
+    volume: float | None = None
+    scale: float = 1.0
+    error: str = "additive"
+    per: str | None = None
+    lag: list[float] | None = None
+    bioavailability: list[float] | None = None
+    modelled_rate: list[float] | None = None
+    modelled_duration: list[float] | None = None
+    observed_unit: str = "mg"
+    time_unit: str = "h"
+
+    def __post_init__(self):
+        Population.__post_init__(self)
+        Design.__post_init__(self)
+        for name, choices in (("source", SOURCES), ("error", ERRORS)):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"data.{name}={getattr(self, name)}: choose one of {', '.join(choices)}")
+        if self.source == "file" and not self.path:
+            raise ConfigError("data.path: data=file needs the path of an npz file")
+        if not 0 <= self.noise_sd < np.inf:
+            raise ConfigError(f"data.noise_sd={self.noise_sd}: must be 0 or more, and finite")
+        if self.held_out < 0 or (self.source == "simulated" and self.held_out >= self.subjects):
+            raise ConfigError(f"data.held_out={self.held_out}: must be 0 or more, and leave subjects to fit")
+        for name in ("volume", "scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < np.inf:
+                raise ConfigError(f"data.{name}={value}: must be above 0, and finite")
+        if self.source == "table":
+            self._check_table()
+            return
+        for name in ("dataset", "volume", "per", "lag", "bioavailability", "modelled_rate", "modelled_duration"):
+            if getattr(self, name) is not None:
+                raise ConfigError(f"data.{name}={getattr(self, name)}: is for tables alone (data=nonmem)")
+        if self.error != "additive":
+            raise ConfigError(f"data.error={self.error}: is for tables alone (data=nonmem)")
+
+    def _check_table(self) -> None:
+        if (self.path is None) == (self.dataset is None):
+            raise ConfigError("data.path, data.dataset: a table needs one of the two")
+        if self.noise_sd:
+            raise ConfigError(f"data.noise_sd={self.noise_sd}: what a table holds has been measured; leave it 0")
+        names = self.compartments
+        if not names or len(set(names)) != len(names):
+            raise ConfigError(f"data.compartments={names}: a table needs their names, all different")
+        if self.measured not in names:
+            raise ConfigError(f"data.measured={self.measured}: choose one of {', '.join(names)}")
+        for name in ("lag", "bioavailability", "modelled_rate", "modelled_duration"):
+            values: Any = getattr(self, name)
+            if values is not None and len(values) != len(names):
+                raise ConfigError(f"data.{name}={values}: needs {len(names)} values, one for each compartment")

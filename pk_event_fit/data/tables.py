@@ -1,0 +1,131 @@
+"""Cohorts from tables of doses and observations, each subject with its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import datasets, nonmem, store
+from ..dosing import Schedule, schedule
+from ..errors import DataError, ScheduleError
+from ..nonmem import Table
+from ..records import place
+from .cohort import Cohort, Source
+from .settings import Data
+
+ENDS = np.array([0.0, 1.0])
+
+
+def load_table(settings: Data) -> Cohort:
+    """The cohort of a table.
+
+    Raises:
+        DataError: The table cannot be read, has no observation, or lacks a covariate that is asked for.
+        ScheduleError: A row is impossible for these compartments.
+    """
+    name, table = _read(settings)
+    table = _prepared(table, settings, name)
+    try:
+        planned = schedule_of(table, settings)
+    except ScheduleError as error:
+        raise ScheduleError(f"{name}: {error}") from error
+    size = len(settings.compartments or ())
+    usual = (settings.compartments or []).index(settings.measured or "") + 1
+    amounts, weights = _slots(table, planned, size, name, usual, settings.error == "log")
+    intervals, initial = planned.intervals, np.zeros((len(table.ids), size))
+    arrays = {"amounts": np.nan_to_num(amounts), "weights": weights, "initial": initial}
+    arrays |= {f"table.{key}": leaf for key, leaf in intervals._asdict().items() if leaf is not None}
+    if planned.steady is not None:
+        arrays |= {"steady.place": planned.steady.place}
+        arrays |= {f"steady.{key}": leaf for key, leaf in planned.steady.cycle._asdict().items() if leaf is not None}
+    starts, durations = intervals.start.T[:, :, None], intervals.duration.T[:, :, None]
+    return Cohort(
+        amounts=amounts,
+        initial=initial,
+        intervals=intervals,
+        grid=ENDS,
+        times=starts + durations * intervals.points.transpose(2, 0, 1),
+        compartments=tuple(settings.compartments or ()),
+        digest=store.digest(arrays),
+        ignored=int(planned.ignored.sum()),
+        steady=planned.steady,
+        weights=weights,
+        table=Source(table, planned),
+    )
+
+
+def schedule_of(table: Table, settings: Data, times: np.ndarray | None = None, side: str = "post") -> Schedule:
+    """A table's rows as intervals, with more report times where they are asked for, `[B, T]`, h; see `schedule`."""
+    given: dict[str, Any] = {
+        "bioavailability": settings.bioavailability,
+        "lag": settings.lag,
+        "modelled_rate": settings.modelled_rate,
+        "modelled_duration": settings.modelled_duration,
+    }
+    own = {name: value for name, value in given.items() if value is not None}
+    return schedule(table.records, compartments=len(settings.compartments or ()), times=times, side=side, **own)
+
+
+def _read(settings: Data) -> tuple[str, Table]:
+    if settings.dataset is not None:
+        return f"data.dataset={settings.dataset}", datasets.load(settings.dataset)
+    path = Path(settings.path or "").expanduser()
+    # No model here takes a covariate: one that a subject lacks is no fault, unless amounts are divided by it.
+    return str(path), nonmem.read(path, covariates=(settings.per,) if settings.per else ())
+
+
+def _prepared(table: Table, settings: Data, name: str) -> Table:
+    """Observations with the compartment that they are of, and amounts by whatever they are to be divided by."""
+    rows, names = table.records, settings.compartments or []
+    usual = names.index(settings.measured or names[0]) + 1
+    rows = rows._replace(compartment=np.where(rows.compartment == 0, usual, rows.compartment))
+    if settings.per is not None:
+        known = [covariate.upper() for covariate in table.covariates]
+        if settings.per.upper() not in known or rows.covariates is None:
+            raise DataError(f"{name}: has no covariate {settings.per}; it has {', '.join(table.covariates) or 'none'}")
+        share = rows.covariates[:, known.index(settings.per.upper())]
+        if (wrong := ~(share > 0)).any():
+            row = int(wrong.argmax())
+            raise DataError(f"{name}: {place(rows, row)}: {settings.per} {share[row]}: must be above 0 to divide by")
+        rows = rows._replace(amount=rows.amount / share, rate=np.where(rows.rate > 0, rows.rate / share, rows.rate))
+    if settings.error == "log" and (wrong := rows.used & ~(rows.observed > 0)).any():
+        row = int(wrong.argmax())
+        raise DataError(f"{name}: {place(rows, row)}: DV {rows.observed[row]}: data.error=log needs values above 0")
+    if rows.censored is not None and (cut := rows.used & (rows.censored != 0)).any():
+        row = int(cut.argmax())
+        raise DataError(
+            f"{name}: {place(rows, row)}: CENS {rows.censored[row]:g}: a value that is only bounded cannot be fitted; "
+            "set its MDV to 1"
+        )
+    # What changes with time would cut intervals for nothing.
+    return table._replace(records=rows._replace(covariates=None))
+
+
+def _slots(
+    table: Table, planned: Schedule, size: int, name: str, usual: int, log: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Observations where the table reports them, `[B, S, K, D]`, and how many each is the mean of.
+
+    The mean is that of logarithms where these are fitted: the least squares of what it stands for are then its own.
+    """
+    rows, where = table.records, planned.reports
+    used = rows.used[where.record]
+    if not used.any():
+        raise DataError(f"{name}: has no observation to fit; its columns are {', '.join(table.columns)}")
+    record = where.record[used]
+    if not (rows.compartment[record] == usual).any():
+        row = int(record[0])
+        raise DataError(
+            f"{name}: {place(rows, row)}: CMT {rows.compartment[row]:g}: no observation is of data.measured; in rows "
+            "of observations CMT is what was observed, 0 or . where that is data.measured"
+        )
+    points = planned.intervals.points.shape[1]
+    shape = (len(table.ids), len(planned.intervals.start), points, size)
+    at = where.subject[used], where.interval[used], where.point[used], rows.compartment[record].astype(np.int64) - 1
+    weights, total = np.zeros(shape), np.zeros(shape)
+    np.add.at(weights, at, 1.0)
+    np.add.at(total, at, np.log(rows.observed[record]) if log else rows.observed[record])
+    means = np.divide(total, weights, out=np.full(shape, np.nan), where=weights > 0)
+    return (np.exp(means) if log else means), weights

@@ -1,0 +1,165 @@
+"""What a finished fit leaves in its folder: scores, weights, predictions, figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import store, training
+from .checkpoint import HISTORY, Rows, write_weights
+from .config import Config
+from .data import Cohort
+from .data.cohort import Source
+from .errors import SolverFailure
+from .fields import Measured, Mlp
+from .frameworks.base import Framework
+from .integrate import predict
+from .metrics.accuracy import accuracy, breakdown, of_observations
+
+CURVE, LEAST = 200, 20  # points of a subject's curve, and of one interval's
+
+
+class Parts(NamedTuple):
+    """What a run is made of, once all input has proved to be good.
+
+    Attributes:
+        framework: Who solves.
+        field: The vector field, with what its data need.
+        cohort: Doses and observations.
+        fitted: Its subjects that the fit sees.
+        held_out: Those that it does not.
+        state: Where the fit begins.
+        rows: History up to there.
+        import_s: Seconds that importing the solver library took.
+    """
+
+    framework: Framework
+    field: Mlp | Measured
+    cohort: Cohort
+    fitted: np.ndarray
+    held_out: np.ndarray
+    state: training.State
+    rows: Rows
+    import_s: float
+
+
+def unit_of(config: Config) -> str:
+    """Of what is fitted."""
+    return f"log({config.data.observed_unit})" if config.data.error == "log" else config.data.observed_unit
+
+
+def scores(config: Config, parts: Parts, predicted: np.ndarray) -> dict[str, Any]:
+    """Errors of the fitted subjects, by compartment and by interval, and those of the subjects that were not seen.
+
+    Those of a table are of its observations, each for itself, and where logarithms are fitted `rmse_log` is theirs.
+    """
+    cohort, fitted, unseen = parts.cohort, parts.fitted, parts.held_out
+    unit = {"unit": config.data.observed_unit}
+    if cohort.table is not None:
+        return unit | _of_table(config, parts, _by_observation(cohort.table, predicted))
+
+    def score(subjects):
+        return accuracy(predicted[subjects], cohort.amounts[subjects])._asdict()
+
+    found = unit | score(fitted) | breakdown(predicted[fitted], cohort.amounts[fitted], cohort.compartments)
+    return found | {"held_out": {**score(unseen), "subjects": len(unseen)} if len(unseen) else None}
+
+
+def _of_table(config: Config, parts: Parts, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The same of a table; intervals of one number have nothing in common there, and are not told apart."""
+    floor = training.floor_of(parts.cohort, config.data.error, parts.fitted)
+    unseen = np.isin(arrays["subject"], parts.held_out)
+
+    def score(chosen):
+        return of_observations(arrays["predicted"][chosen], arrays["observed"][chosen], floor)
+
+    own = {
+        name: score(chosen)
+        for k, name in enumerate(parts.cohort.compartments)
+        if (chosen := ~unseen & (arrays["compartment"] == k + 1)).any()
+    }
+    by_compartment = {name: {"mse": errors["mse"], "rmse": errors["rmse"]} for name, errors in own.items()}
+    held_out = {**score(unseen), "subjects": len(parts.held_out)} if len(parts.held_out) else None
+    return score(~unseen) | {"by_compartment": by_compartment, "by_interval": [], "held_out": held_out}
+
+
+def leave_arrays(folder: Path, config: Config, parts: Parts, fitted: training.Fitted) -> None:
+    """Weights and predictions; of a table, one prediction for each observation, and curves between them."""
+    about = {"framework": parts.framework.name, "seed": config.seed, "iteration": fitted.iteration}
+    write_weights(folder / "weights.npz", parts.field, fitted.params, about)
+    cohort, unit = parts.cohort, config.data.observed_unit
+    arrays = {"predicted": fitted.predicted, "observed": cohort.amounts, "times": cohort.times}
+    if cohort.table is not None:
+        arrays = _by_observation(cohort.table, fitted.predicted) | _curves(parts, fitted)
+    units = {"predicted": unit, "observed": unit, "times": config.data.time_unit}
+    store.write_npz(folder / "predictions.npz", {**arrays, "held_out": parts.held_out}, {"units": units})
+
+
+def _by_observation(source: Source, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """Each observation that is used, and its prediction; `predicted` is `[B, S, K, D]`."""
+    table, planned = source
+    rows, where = table.records, planned.reports
+    used = rows.used[where.record]
+    subject, record = where.subject[used], where.record[used]
+    compartment = rows.compartment[record].astype(np.int64)
+    return {
+        "subject": subject,
+        "times": rows.time[record],
+        "compartment": compartment,
+        "side": where.side[used],
+        "observed": rows.observed[record],
+        "predicted": predicted[subject, where.interval[used], where.point[used], compartment - 1],
+    }
+
+
+def _curves(parts: Parts, fitted: training.Fitted) -> dict[str, np.ndarray]:
+    """What is predicted along every interval, both sides of every jump: `curve_times [B, T]`, `curves [B, T, D]`.
+
+    Nothing, where that cannot be solved.
+    """
+    cohort, framework, arrays = parts.cohort, parts.framework, parts.framework.arrays
+    nominal = cohort.intervals._replace(points=None)
+    grid = np.linspace(0.0, 1.0, max(LEAST, CURVE // len(nominal.start)))
+    solve = arrays.compile(
+        lambda params, initial, table, steady: predict(framework, parts.field, params, initial, table, grid, steady)
+    )
+    table, params = arrays.table(nominal), {k: arrays.asarray(v) for k, v in fitted.params.items()}
+    initial, steady = arrays.asarray(cohort.initial), arrays.table(cohort.steady)
+    try:
+        states, report = framework.guard(solve, params, initial, table, steady)
+        framework.check(report, table)
+    except SolverFailure as failure:  # more points, or more of them to step onto: the fit itself has been solved
+        print(f"no curves between observations: {failure}", flush=True)
+        return {}
+    observe = getattr(parts.field, "observe", None)
+    seen = arrays.to_numpy(states if observe is None else observe(arrays.xp, params, states))
+    times = nominal.start[:, None] + grid[:, None] * nominal.duration[:, None]
+    count = len(cohort.initial)
+    return {
+        "curve_times": times.transpose(2, 0, 1).reshape(count, -1),
+        "curves": seen.transpose(2, 0, 1, 3).reshape(count, -1, seen.shape[-1]),
+    }
+
+
+def leave_figures(folder: Path, config: Config, parts: Parts, fitted, rows: Rows) -> list[Path]:
+    """Fit and loss."""
+    # Imported here: matplotlib's memory is not the fit's.
+    from .report.figures import draw_fit, draw_loss
+    from .report.individuals import draw_individuals
+
+    figures = [folder / "fit.png", folder / "loss.png"]
+    score, cohort = scores(config, parts, fitted.predicted), parts.cohort
+    title = f"{parts.framework.name}, seed {config.seed}: RMSE {score['rmse']:.3g} {config.data.observed_unit}"
+    if cohort.table is None:
+        draw_fit(figures[0], cohort, fitted.predicted, title)
+    else:
+        arrays, _ = store.read_npz(folder / "predictions.npz")
+        draw_individuals(
+            figures[0], arrays, cohort.table.table.ids, cohort.compartments, title,
+            unit=config.data.observed_unit, time_unit=config.data.time_unit, log=config.data.error == "log",
+        )  # fmt: skip
+    history = {name: [row[name] for row in rows] for name in HISTORY}
+    draw_loss(figures[1], history, score["rmse_floor"], title, unit_of(config))
+    return figures
