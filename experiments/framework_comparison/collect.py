@@ -30,7 +30,7 @@ HEADLINES = {
 
 
 def main() -> None:
-    """Build the report, copy article, figures and measurements, and write the tables into the README, or both."""
+    """Build the report, copy article, figures and measurements, and write the tables into one README or both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sweep", type=Path)
     parser.add_argument("--headline", action="store_true", help="for the full comparison, complete")

@@ -106,7 +106,7 @@ def read(folder: Path) -> Sweep:
     plan = noted(folder, "plan.json", problems, lambda path: read_json(path, PLAN))
     found = _job_folders(folder)
     if not found and not (folder / "plan.json").exists():
-        raise DataError(f"{folder}: is no sweep; it holds neither plan.json nor a job's config.yaml or result.json")
+        raise DataError(f"{folder}: is no sweep: no plan.json, and no folder of a job in it")
     jobs = _planned(plan, problems) if plan and plan.get("jobs") else {name: {} for name in found}
     problems += [f"{name}/: is not in plan.json and was left out" for name in found if name not in jobs]
     runs = [_run(folder, name, job, problems) for name, job in jobs.items()]
