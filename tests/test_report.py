@@ -25,9 +25,11 @@ from pk_event_fit.report.standing import standing
 from pk_event_fit.report.sweep import read
 
 REPORT = Path(builder.__file__).parent
-# All that writes or draws, but for those that give colours, formats, markup, shapes of files and codes of metrics.
+# All that writes or draws, but for those that give colours, formats, markup, shapes of files and codes of metrics; and
+# for the figure of a regimen, which is of no sweep and keeps no account.
 OTHERS = {
-    "closeups", "document", "figures", "files", "ink", "measures", "numbers", "panels", "series", "shapes", "tables",
+    "closeups", "document", "figures", "files", "ink", "measures", "numbers", "panels", "regimen", "series", "shapes",
+    "tables",
 }  # fmt: skip
 TEMPLATES = sorted({path.stem for path in REPORT.glob("*.py")} - OTHERS)
 PICTURE = (
