@@ -11,7 +11,8 @@ import numpy as np
 from .. import store
 from ..errors import DataError
 from ..records import DOSE, OBSERVATION, RESET_AND_DOSE, Records, check, shortest
-from .reader import KNOWN, Table, check_header, identity, is_missing, key_of, typed
+from .reader import KNOWN, Table, identity, is_missing, typed
+from .text import check_header, key_of
 
 
 def write(path: Path, table: Table) -> None:

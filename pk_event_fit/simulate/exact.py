@@ -15,15 +15,13 @@ from scipy.integrate import solve_ivp
 from ..compartments import Kinetics, advance
 from ..dosing import Schedule, schedule
 from ..errors import ConfigError, SolverFailure
-from ..events import END
 from ..frameworks.base import Interval
-from ..records import OBSERVATION
 from ..table import entry
+from .times import ends_of, times_of
 
 EPS = float(np.finfo(np.float64).eps)
 RTOL, ATOL = 1e-10, 1e-12  # of kinetics that are not linear; the absolute one as a share of the largest dose
 SETTLED, CYCLES = 1e-9, 10_000  # a steady state changes less than that share in a cycle; cycles tried at most
-NEAR = 1e-9  # of the time axis: closer to something that happens, an evenly spread time is left out
 
 
 class Curve(NamedTuple):
@@ -62,14 +60,14 @@ def curve(kinetics: Kinetics, parameters: np.ndarray, histories: Any, *, points:
     """
     options = {**options, "compartments": len(kinetics.compartments)}
     rough = schedule(histories, **options)
-    times, counts = _times(rough, points)
+    times, counts = times_of(rough, points)
     plan = schedule(histories, **options, times=times, side="both")
     where, states = plan.reports, follow(kinetics, parameters, plan)
     # Times asked for come before the observations: by subject, time and side. Where nothing jumps, the sides are one.
     sides = where.side[: 2 * times.size].reshape(*times.shape, 2)
     wanted = np.arange(times.shape[1]) < counts[:, None]
     kept = np.flatnonzero(np.stack([wanted & (sides[..., 0] != ""), wanted], -1))
-    return Curve(plan, where.subject[kept], where.time[kept], where.side[kept], states[kept], _ends(plan))
+    return Curve(plan, where.subject[kept], where.time[kept], where.side[kept], states[kept], ends_of(plan))
 
 
 def given(found: Curve) -> np.ndarray:
@@ -276,31 +274,3 @@ def _spread(name: str, value: Any, shape: tuple[int, int]) -> np.ndarray:
         return np.broadcast_to(array, shape)
     except ValueError:
         raise ConfigError(f"{name}: has shape {list(array.shape)}; needs [{shape[1]}] or {list(shape)}") from None
-
-
-def _ends(plan: Schedule) -> np.ndarray:
-    story = plan.clock.events
-    last, ends = story.kind == END, np.zeros(plan.intervals.start.shape[1])
-    ends[story.subject[last]] = story.time[last]
-    return ends
-
-
-def _times(plan: Schedule, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each subject's report times, h, `[B, T]`, increasing, and how many count, `[B]`; the rest repeat the last."""
-    table, rows, found = plan.intervals, plan.clock.records, []
-    for number, end in enumerate(_ends(plan)):
-        cuts = table.start[plan.clock.heads[:, number] >= 0, number]
-        seen = rows.time[(rows.subject == number) & (rows.kind == OBSERVATION)]
-        room = max(NEAR * (end - cuts[0]), 16 * np.spacing(max(abs(cuts[0]), abs(end))))
-        fixed = np.unique(np.append(cuts, end))
-        fixed = np.union1d(fixed, _apart(seen, fixed, room))
-        found.append(np.union1d(fixed, _apart(np.linspace(cuts[0], end, points), fixed, room)))
-    counts = np.array([len(times) for times in found])
-    return np.stack([np.pad(times, (0, counts.max() - len(times)), mode="edge") for times in found]), counts
-
-
-def _apart(times: np.ndarray, fixed: np.ndarray, room: float) -> np.ndarray:
-    """Those of the times that are farther than `room` from all of `fixed`, which increase."""
-    after = np.searchsorted(fixed, times)
-    below, above = fixed[np.maximum(after - 1, 0)], fixed[np.minimum(after, len(fixed) - 1)]
-    return times[np.minimum(np.abs(times - below), np.abs(above - times)) > room]
