@@ -32,8 +32,7 @@ def load_table(settings: Data) -> Cohort:
     except ScheduleError as error:
         raise ScheduleError(f"{name}: {error}") from error
     size = len(settings.compartments or ())
-    usual = (settings.compartments or []).index(settings.measured or "") + 1
-    amounts, weights = _slots(table, planned, size, name, usual, settings.error == "log")
+    amounts, weights = _slots(table, planned, name, settings)
     intervals, initial = planned.intervals, np.zeros((len(table.ids), size))
     arrays = {"amounts": np.nan_to_num(amounts), "weights": weights, "initial": initial}
     arrays |= {f"table.{key}": leaf for key, leaf in intervals._asdict().items() if leaf is not None}
@@ -78,9 +77,8 @@ def _read(settings: Data) -> tuple[str, Table]:
 
 def _prepared(table: Table, settings: Data, name: str) -> Table:
     """Observations with the compartment that they are of, and amounts by whatever they are to be divided by."""
-    rows, names = table.records, settings.compartments or []
-    usual = names.index(settings.measured or names[0]) + 1
-    rows = rows._replace(compartment=np.where(rows.compartment == 0, usual, rows.compartment))
+    rows = table.records
+    rows = rows._replace(compartment=np.where(rows.compartment == 0, _usual(settings), rows.compartment))
     if settings.per is not None:
         known = [covariate.upper() for covariate in table.covariates]
         if settings.per.upper() not in known or rows.covariates is None:
@@ -103,9 +101,12 @@ def _prepared(table: Table, settings: Data, name: str) -> Table:
     return table._replace(records=rows._replace(covariates=None))
 
 
-def _slots(
-    table: Table, planned: Schedule, size: int, name: str, usual: int, log: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def _usual(settings: Data) -> int:
+    """The compartment that observations are of where their rows do not say so, from 1."""
+    return (settings.compartments or []).index(settings.measured or "") + 1
+
+
+def _slots(table: Table, planned: Schedule, name: str, settings: Data) -> tuple[np.ndarray, np.ndarray]:
     """Observations where the table reports them, `[B, S, K, D]`, and how many each is the mean of.
 
     The mean is that of logarithms where these are fitted: the least squares of what it stands for are then its own.
@@ -115,14 +116,15 @@ def _slots(
     if not used.any():
         raise DataError(f"{name}: has no observation to fit; its columns are {', '.join(table.columns)}")
     record = where.record[used]
-    if not (rows.compartment[record] == usual).any():
+    if not (rows.compartment[record] == _usual(settings)).any():
         row = int(record[0])
         raise DataError(
             f"{name}: {place(rows, row)}: CMT {rows.compartment[row]:g}: no observation is of data.measured; in rows "
             "of observations CMT is what was observed, 0 or . where that is data.measured"
         )
     points = planned.intervals.points.shape[1]
-    shape = (len(table.ids), len(planned.intervals.start), points, size)
+    shape = (len(table.ids), len(planned.intervals.start), points, len(settings.compartments or ()))
+    log = settings.error == "log"
     at = where.subject[used], where.interval[used], where.point[used], rows.compartment[record].astype(np.int64) - 1
     weights, total = np.zeros(shape), np.zeros(shape)
     np.add.at(weights, at, 1.0)
