@@ -22,7 +22,7 @@ def schedule(
     histories: Records | Sequence[Iterable[Event]], *, compartments: int, start: float | None = None,
     end: float | None = None, bioavailability: Any = 1.0, lag: Any = 0.0, modelled_rate: Any = np.nan,
     modelled_duration: Any = np.nan, times: Any = None, side: str = "post", subjects: int | None = None,
-    negative: bool = False,
+    negative: bool = False, state_given: bool = False,
 ) -> Schedule:  # fmt: skip
     """Cut every subject's time at whatever happens to it.
 
@@ -44,10 +44,12 @@ def schedule(
         side: Where the state jumps at such a time, report what was before (`pre`), what is after (`post`), or `both`.
         subjects: B; None for as many as there are rows of.
         negative: Whether negative amounts are let through.
+        state_given: Whether the state at the start holds all that came before. Doses and resets before the start are
+            then let through for what they bring from there on: infusions that still run, further doses, a lag's delay.
 
     Raises:
-        ScheduleError: A row is impossible, a row or report is outside of the time axis, a dose comes before the start,
-            or the end is not after the start.
+        ScheduleError: A row is impossible, a row or report is outside of the time axis, a dose comes before the start
+            where the state there is not given, or the end is not after the start.
     """
     written = isinstance(histories, Records)
     rows = histories if isinstance(histories, Records) else records(histories)
@@ -63,7 +65,7 @@ def schedule(
         raise ScheduleError(f"{place(rows, row)}: compartment {rows.compartment[row]:g}: choose 1 to {compartments}")
     parameters = dose_parameters(count, compartments, bioavailability, lag, modelled_rate, modelled_duration)
     asked = _asked(times, side, count)
-    starts, ends = _axis(rows, count, start, end, asked)
+    starts, ends = _axis(rows, count, start, end, asked, state_given)
     doses = given(rows, parameters)
     line = timeline(rows, doses, starts, ends, asked)
     return tabulate(rows, parameters, line, doses, compartments)
@@ -85,7 +87,7 @@ def _asked(times, side, count):
     return reports(subject, np.repeat(array.reshape(-1), len(ranks)), np.tile(ranks, array.size))
 
 
-def _axis(rows, count, start, end, asked) -> tuple[np.ndarray, np.ndarray]:
+def _axis(rows, count, start, end, asked, state_given) -> tuple[np.ndarray, np.ndarray]:
     """Start and end of each subject's time."""
     seen = (rows.kind == 0) | (rows.kind == 2)
     starts, ends = np.full(count, np.inf), np.full(count, -np.inf)
@@ -108,18 +110,19 @@ def _axis(rows, count, start, end, asked) -> tuple[np.ndarray, np.ndarray]:
         raise ScheduleError(
             f"the time axis from {starts[b]:g} to {ends[b]:g} h of subject {b}: the end must come after the start"
         )
-    _inside(rows.time, rows.subject, starts, ends, seen, lambda row: place(rows, row))
-    _inside(asked.time, asked.subject, starts, ends, np.ones(len(asked.time), bool), lambda _: "times")
+    let = ~seen if state_given else np.zeros(len(seen), bool)
+    _inside(rows.time, rows.subject, starts, ends, seen, let, lambda row: place(rows, row))
+    every = np.ones(len(asked.time), bool)
+    _inside(asked.time, asked.subject, starts, ends, every, ~every, lambda _: "times")
     return starts, ends
 
 
-def _inside(time, subject, starts, ends, seen, told) -> None:
+def _inside(time, subject, starts, ends, seen, let, told) -> None:
     """Raise for what comes before the start, or is to be seen after the end; a rounding error is neither."""
     low, high = starts[subject], ends[subject]
     room = TIE * np.spacing(np.maximum(abs(time), np.maximum(abs(low), abs(high))))
-    for wrong, words in ((time < low - room, "before the start at"), (seen & (time > high + room), "after the end at")):
+    early, late = ~let & (time < low - room), seen & (time > high + room)
+    for wrong, words, bound in ((early, "before the start at", low), (late, "after the end at", high)):
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            bound = low[row] if words.startswith("before") else high[row]
-            given = ", where the state is given" if words.startswith("before") else ""
-            raise ScheduleError(f"{told(row)}: time {time[row]} h: {words} {bound} h{given}")
+            raise ScheduleError(f"{told(row)}: time {time[row]} h: {words} {bound[row]} h")

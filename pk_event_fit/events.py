@@ -64,7 +64,7 @@ class Timeline(NamedTuple):
 
     Attributes:
         events: In their order.
-        begins: Event at which each dose starts to arrive, `[M]`; -1 where it never does.
+        begins: Event at which each dose starts to arrive, `[M]`, the start where it runs by then, or -1 for never.
         stops: Event at which it stops: its own end, or the reset that ends it; -1 where it has none.
         ignored: Doses of each subject that come after its end and change nothing, `[B]`.
     """
@@ -76,7 +76,7 @@ class Timeline(NamedTuple):
 
 
 def timeline(records: Records, doses: Doses, start: np.ndarray, end: np.ndarray, asked: _Raw) -> Timeline:
-    """All events in their order, without what a reset cancels and without what comes after the end.
+    """All events in their order, without what a reset cancels and without what comes before the start or after the end.
 
     Args:
         records: Rows.
@@ -94,15 +94,18 @@ def timeline(records: Records, doses: Doses, start: np.ndarray, end: np.ndarray,
     early = (raw.rank == SCHEDULED) & (moment == rows[raw.record])
     order = _ordered(moment, np.where(early, FILED, raw.rank), raw.record, raw.repeat, raw.kind)
     raw, moment = _Raw(*(leaf[order] for leaf in raw)), moment[order]
-    is_end, enters = raw.kind == END, (raw.kind == BOLUS) | (raw.kind == ON)
-    last = np.zeros(len(start), np.int64)
-    last[raw.subject[is_end]] = moment[is_end]
-    late = moment > last[raw.subject]
+    enters = (raw.kind == BOLUS) | (raw.kind == ON)
+    starts, ends = (np.flatnonzero(raw.kind == kind) for kind in (START, END))  # one of each subject, in their order
+    early, late = moment < moment[starts][raw.subject], moment > moment[ends][raw.subject]
     written = enters & (np.append(doses.implied, 0)[raw.dose] == 0)  # and not implied by a steady state
     ignored = np.bincount(raw.subject[late & written], minlength=len(start))
     begins, stops = (_positions(raw.dose, chosen, len(doses.record)) for chosen in (enters, raw.kind == OFF))
     cancelled, stops = _cancelled(records, doses, raw, begins, stops)
-    alive = ~(late | cancelled)
+    # What began before the start and did not stop by then runs from the start on.
+    own = starts[records.subject[doses.record]]
+    runs = (doses.rate > 0) & (begins < own) & ~cancelled[begins] & ((stops < 0) | (stops > own))
+    begins = np.where(runs, own, begins)
+    alive = ~(early | late | cancelled)
     place = np.where(alive, np.cumsum(alive) - 1, -1)
     events = Events(raw.subject, moment, clock[moment], *raw[3:])
     begins, stops = (np.where(at >= 0, place[at], -1) for at in (begins, stops))

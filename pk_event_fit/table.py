@@ -207,6 +207,8 @@ def _covariates(clock: Clock, count: int) -> np.ndarray | None:
     first = np.searchsorted(rows.subject, np.arange(count))
     last = np.searchsorted(rows.subject, np.arange(count), side="right") - 1
     in_time = np.full(count, -1)  # the last row before the end; the one below it says what holds until there
+    early = np.flatnonzero(rows.time < story.time[clock.heads[0]][rows.subject])
+    np.maximum.at(in_time, rows.subject[early], early)
     np.maximum.at(in_time, rows.subject[record], record)
     last = np.minimum(np.maximum(in_time + 1, first), last)
     following = np.append(record, -1)[np.searchsorted(moment, head, side="right")]

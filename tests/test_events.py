@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clinic import simulate
-from histories import as_records, draw, histories
-from hypothesis import HealthCheck, given, settings
+from clinic import OBSERVATION, OTHER, Row, simulate
+from histories import SPAN, as_records, draw, event_times, histories
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from reference import Exact, linear
 
 from pk_event_fit import frameworks
@@ -22,7 +23,7 @@ HISTORIES = int(os.environ.get("HISTORIES", "2000"))  # in thousands with two an
 BATCH = 1000
 
 
-def plan(cases):
+def plan(cases, **axis):
     """The schedule of several subjects, each with its own kinetics, bioavailability, lags and modelled infusions."""
     rows, models = zip(*cases, strict=True)
     own = {
@@ -31,15 +32,15 @@ def plan(cases):
         "modelled_rate": [model.modelled_rate for model in models],
         "modelled_duration": [model.modelled_duration for model in models],
     }
-    return schedule(as_records(rows, models), compartments=len(models[0].lag), **own)
+    return schedule(as_records(rows, models), compartments=len(models[0].lag), **own, **axis)
 
 
-def told(framework, planned):
+def told(framework, planned, initial=0.0):
     """Amounts at every report, `[Q, D]`."""
     arrays = framework.arrays
     solve = arrays.compile(lambda y, table, steady: predict(framework, linear, {}, y, table, steady=steady))
     table, steady = arrays.table(planned.intervals), arrays.table(planned.steady)
-    initial = arrays.asarray(np.zeros(planned.intervals.bolus.shape[1:]))
+    initial = arrays.asarray(np.broadcast_to(initial, planned.intervals.bolus.shape[1:]))
     states, report = framework.guard(solve, initial, table, steady)
     framework.check(report, table)
     where = planned.reports
@@ -70,6 +71,22 @@ def test_the_table_says_what_the_records_mean(case):
     """No solver here: intervals by the matrix exponential, so that a small counterexample shows the rule it breaks."""
     planned = plan([case])
     assert errors(told(Exact.create(), planned), planned, [case]).max() <= 1e-11
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(histories(), st.floats(1.0, SPAN))
+def test_a_solve_begins_in_the_middle_of_a_history_where_the_state_is_given(case, start):
+    """What runs by then, waits or is still to be repeated goes on; what was before is in the state."""
+    rows, model = case
+    assume(all(abs(time - start) > 1e-9 for row in rows for time in event_times(row, model)))
+    before, after = ([row for row in rows if (row.time > start) is late] for late in (False, True))
+    seen = Row(start, OTHER, covariate=after[0].covariate if after else 1.0)
+    states = simulate([*before, seen, *after], model)[len(before) :]
+    kept = [*(row for row in before if row.kind not in (OBSERVATION, OTHER)), seen, *after]
+    planned = plan([(kept, model)], start=start, state_given=True)
+    found = told(Exact.create(), planned, states[0])
+    expected = states[[row.kind in (OBSERVATION, OTHER) for row in [seen, *after]]]
+    assert np.abs(found - expected).max() <= 1e-11 * max(np.abs(states).max(), 1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)

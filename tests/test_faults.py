@@ -10,7 +10,7 @@ What may go wrong:
 * an observation on a dose time: side `post`, else as asked: a_report_on_a_dose_time; stored: the_side_is_stored;
   no interpolation across: nothing_is_interpolated
 * a dose at the end: a_dose_exactly_at_the_end; after the last observation: a_dose_after_the_last; before the start:
-  a_row_before_the_start, `dosing` a_dose_before_the_start
+  a_row_before_the_start, `dosing` a_dose_before_the_start; with the state given: `events` in_the_middle_of_a_history
 * an interval of no length: a_dose_exactly_at_the_end; a gap of a few ULP: a_gap_of_a_few_ulp; times closer than 4 ULP:
   `dosing` times_within_four_ulp
 * report times unsorted or twice: report_times_come_back
