@@ -1,5 +1,7 @@
 """Accuracy, times and memory: numbers that a reader can work out by hand."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -136,9 +138,13 @@ def test_memory_is_told_wherever_the_system_tells_it():
 
 
 def test_fifty_megabytes_more_are_seen():
-    before, held = rss_mb(), np.ones(50_000_000 // 8)
-    # Half of them, since other memory may be given back meanwhile.
-    assert before is None or rss_mb() - before > held.nbytes / 2e6
+    code = (
+        "import numpy as np; from pk_event_fit.metrics.performance import rss_mb; before = rss_mb(); "
+        "held = np.ones(50_000_000 // 8); print('none' if before is None else rss_mb() - before)"
+    )
+    # In a process of its own: others' threads give memory back meanwhile.
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert told == "none" or 45 < float(told) < 60
 
 
 def test_memory_is_counted_in_megabytes():
