@@ -117,8 +117,8 @@ def arriving(records: Records, parameters: DoseParameters, record: np.ndarray) -
         if (wrong := (kind == code) & ~((values > 0) & np.isfinite(values))).any():
             n = int(np.flatnonzero(wrong)[0])
             raise ScheduleError(
-                f"{place(records, record[n])}: RATE {code} in compartment {where[1][n] + 1} needs a modelled {name} "
-                f"above 0 (modelled_{name}); it is {values[n]}"
+                f"{place(records, record[n])}: RATE {code} in compartment {where[1][n] + 1} needs "
+                f"modelled_{name} above 0; it is {values[n]}"
             )
     infused = (kind != 0) & (amount != 0)
     length = np.zeros(len(record))

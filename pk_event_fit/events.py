@@ -96,7 +96,7 @@ def timeline(records: Records, doses: Doses, start: np.ndarray, end: np.ndarray,
     raw, moment = _Raw(*(leaf[order] for leaf in raw)), moment[order]
     enters = (raw.kind == BOLUS) | (raw.kind == ON)
     starts, ends = (np.flatnonzero(raw.kind == kind) for kind in (START, END))  # one of each subject, in their order
-    early, late = moment < moment[starts][raw.subject], moment > moment[ends][raw.subject]
+    past, late = moment < moment[starts][raw.subject], moment > moment[ends][raw.subject]
     written = enters & (np.append(doses.implied, 0)[raw.dose] == 0)  # and not implied by a steady state
     ignored = np.bincount(raw.subject[late & written], minlength=len(start))
     begins, stops = (_positions(raw.dose, chosen, len(doses.record)) for chosen in (enters, raw.kind == OFF))
@@ -105,7 +105,7 @@ def timeline(records: Records, doses: Doses, start: np.ndarray, end: np.ndarray,
     own = starts[records.subject[doses.record]]
     runs = (doses.rate > 0) & (begins < own) & ~cancelled[begins] & ((stops < 0) | (stops > own))
     begins = np.where(runs, own, begins)
-    alive = ~(early | late | cancelled)
+    alive = ~(past | late | cancelled)
     place = np.where(alive, np.cumsum(alive) - 1, -1)
     events = Events(raw.subject, moment, clock[moment], *raw[3:])
     begins, stops = (np.where(at >= 0, place[at], -1) for at in (begins, stops))

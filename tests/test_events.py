@@ -19,7 +19,7 @@ from pk_event_fit.integrate import predict
 
 NAMES = sorted(path.stem for path in (Path(__file__).parent.parent / "conf" / "framework").glob("*.yaml"))
 BOUND = 1e-8  # of a history's largest amount
-HISTORIES = int(os.environ.get("HISTORIES", "2000"))  # half with two, half with three compartments
+HISTORIES = int(os.environ.get("HISTORIES", "2000"))  # a multiple of 2,000; half with two, half with three compartments
 BATCH = 1000
 
 
@@ -95,6 +95,14 @@ def test_a_solve_begins_in_the_middle_of_a_history_where_the_state_is_given(case
     found = told(Exact.create(), planned, states[0])
     expected = states[[row.kind in (OBSERVATION, OTHER) for row in [seen, *after]]]
     assert np.abs(found - expected).max() <= 1e-11 * max(np.abs(states).max(), 1e-6)
+
+
+def test_behind_the_last_row_its_covariate_holds_where_all_rows_come_before_the_start():
+    rows = [Row(0.0, 1, amount=50.0, covariate=1.0), Row(4.0, 1, amount=10.0, covariate=2.0)]
+    records = as_records([rows])
+    planned = schedule(records, compartments=1, start=6.0, times=[9.0], state_given=True)
+    assert planned.intervals.covariates.tolist() == [[[2.0]]]
+    assert planned.intervals.bolus.tolist() == [[[0.0]]]
 
 
 @pytest.mark.parametrize("name", NAMES)
