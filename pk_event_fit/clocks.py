@@ -12,7 +12,7 @@ from .cycles import Cycles, Parts, cycles_of, parts_of, segments, slots_of
 from .doses import Doses
 from .errors import ScheduleError
 from .events import BOLUS, COVARIATE, EMPTY, OFF, ON, ROW, STEADY
-from .frameworks.base import Interval, Steady
+from .intervals import Interval, Steady
 from .records import MODELLED_DURATION, MODELLED_RATE, OBSERVATION, OTHER, Records
 from .table import Clock, Schedule, entry, infusions, running
 

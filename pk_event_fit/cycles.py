@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .doses import TIE, DoseParameters, arriving, brief
-from .frameworks.base import Interval, Steady
+from .intervals import Interval, Steady
 from .records import MODELLED_RATE, Records
 
 HORIZON = 24.0  # h in which a constant infusion changes nothing once its steady state is reached; any would do

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from .errors import ScheduleError, SolverFailure
@@ -55,29 +57,39 @@ def predict(framework, field, params, initial, intervals, grid=(0.0, 1.0), stead
         entering = xp.where(steady.place[..., None] > 0, found[:, None], xp.zeros_like(found)[:, None]).sum(0)
         intervals = intervals._replace(bolus=intervals.bolus + entering)
 
+    own = intervals.points is not None
+    together = framework.solve_table or functools.partial(in_turn, framework)
+    states, report = together(prepared, params, initial, intervals, grid)
+    if intervals.drift is not None:
+        # What the clock of a report point does to the state there: the field's own direction.
+        states = states + intervals.drift[..., None] * rhs(intervals.points, states, params, _wide(xp, intervals))
+    return states if own else states[:, skip:], report
+
+
+def in_turn(framework, rhs, params, initial, intervals, grid):
+    """Solve one interval after the other, all subjects together; arguments and result as in `Framework.solve_table`."""
+
     def advance(y, interval):
         inner = interval._replace(bolus=None, keep=None, points=None, drift=None)
         kept = y if interval.keep is None else interval.keep[..., None] * y
-        own = interval.points is not None
-        states, report = framework.solve(
-            prepared, kept + interval.bolus, params, inner, interval.points if own else grid
-        )
-        last = states[-1]
-        if interval.drift is not None:
-            # What the clock of a report point does to the state there: the field's own direction.
-            shape = (*states.shape[:-1], -1)
-            wide = (
-                inner
-                if inner.covariates is None
-                else inner._replace(
-                    covariates=xp.broadcast_to(inner.covariates, (*shape[:-1], inner.covariates.shape[-1]))
-                )
-            )
-            states = states + interval.drift[..., None] * rhs(interval.points, states, params, wide)
-        return last, (states if own else states[skip:], report)
+        points = grid if interval.points is None else interval.points
+        states, report = framework.solve(rhs, kept + interval.bolus, params, inner, points)
+        return states[-1], (states, report)
 
-    _, (states, report) = framework.arrays.scan(advance, initial, intervals)
-    return states, report
+    return framework.arrays.scan(advance, initial, intervals)[1]
+
+
+def _wide(xp, intervals):
+    """What the right-hand side sees of a table at its report points, leaves `[S, 1, B, ...]`, or `[S, K, B, C]`."""
+    covariates = intervals.covariates
+    if covariates is not None:
+        shape = (*intervals.points.shape, covariates.shape[-1])
+        covariates = xp.broadcast_to(covariates[:, None], shape)
+    rate = intervals.rate if intervals.rate is None else intervals.rate[:, None]
+    return intervals._replace(
+        start=intervals.start[:, None], duration=intervals.duration[:, None], rate=rate, covariates=covariates,
+        bolus=None, keep=None, points=None, drift=None,
+    )  # fmt: skip
 
 
 def steady_states(framework, rhs, params, steady, autonomous=False):

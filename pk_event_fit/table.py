@@ -9,7 +9,7 @@ import numpy as np
 from .cycles import cycles_of, parts_of, steady_table
 from .doses import DoseParameters, Doses
 from .events import BOLUS, COVARIATE, EMPTY, END, OFF, ON, ROW, START, STEADY, Events, Timeline
-from .frameworks.base import Interval, Steady
+from .intervals import Interval, Steady
 from .records import Records
 
 

@@ -17,6 +17,7 @@ from pk_event_fit.integrate import predict
 
 NAMES = sorted(path.stem for path in (Path(__file__).parent.parent / "conf" / "framework").glob("*.yaml"))
 METHODS = [(name, method) for name in NAMES for method in frameworks.load(name).fixed]
+EQUAL = [name for name in NAMES if frameworks.load(name).fixed]
 SLACK = 0.1
 
 # Two subjects, four intervals each, 2 to 4.3 h long. Nothing is faster than 1.4 / h, so that a step of the finer solve
@@ -138,7 +139,7 @@ def test_a_first_stage_reused_across_a_dose_is_caught():
     assert found == pytest.approx(1, abs=0.2)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EQUAL)
 @pytest.mark.parametrize("steps", [1, 10, 49])
 def test_an_interval_takes_as_many_steps_as_asked_for(name, steps):
     """Also where the steps' lengths do not add up to 1 in floating point."""
@@ -161,7 +162,7 @@ class Observed(Reference):
         return states[index.reshape(grid.shape), np.arange(len(y0))], report
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EQUAL)
 def test_each_subject_is_reported_at_its_own_times(name):
     """A cubic between steps of h = 0.07 h errs by h^4 y'''' / 384, or 1e-5 mg; a line by thousands of times that."""
     planned = plan(observed=True)
@@ -173,7 +174,7 @@ def test_each_subject_is_reported_at_its_own_times(name):
     assert np.abs(found - truth).max() <= 1e-4
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EQUAL)
 def test_gradient_through_equal_steps_is_that_of_the_steps(name):
     """Against a central difference of the same steps, which errs by 1e-8 or so: 1e-3 squared, and rounding by 1e-3."""
     framework = create(name, BEST[name], 4)
@@ -199,7 +200,7 @@ def blowing_up(xp, params, t, y, covariates):
     return y**2
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EQUAL)
 def test_a_state_that_is_not_finite_is_a_failure(name):
     """From 100 mg, 64 steps of an hour square the state to infinity; no error estimate refuses one of them."""
     start = np.array([[0.0], [1.0], [2.0]]) + np.zeros((3, 2))
@@ -211,7 +212,7 @@ def test_a_state_that_is_not_finite_is_a_failure(name):
     assert 1.0 <= caught.value.t <= 2.0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EQUAL)
 def test_equal_steps_do_not_ask_for_the_tolerance(name):
     """Not even for one that no precision holds."""
     loose, tight = (run(create(name, "euler", 8, rtol=rtol), plan().intervals)[0] for rtol in (0.1, 1e-30))
@@ -230,7 +231,7 @@ def test_steps_out_of_range_are_refused(steps):
         Solver(steps=steps)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EQUAL)
 def test_more_steps_than_the_precision_tells_apart_are_refused(name):
     with pytest.raises(ConfigError, match=r"solver.steps.*float64"):
         create(name, "euler", 100_000, precision="float32", max_steps=100_000)
@@ -243,11 +244,17 @@ def test_a_method_of_equal_steps_alone_asks_for_their_number(method):
 
 
 @pytest.mark.parametrize(
-    ("name", "method"), [(name, method) for name in NAMES for method in ORDERS if (name, method) not in METHODS]
+    ("name", "method"), [(name, method) for name in EQUAL for method in ORDERS if (name, method) not in METHODS]
 )
 def test_a_method_that_the_library_lacks_in_equal_steps_is_refused(name, method):
     with pytest.raises(ConfigError, match=rf"solver.method={method}: {name} does not have it in equal steps; .*euler"):
         create(name, method, 8)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in EQUAL])
+def test_a_framework_without_equal_steps_says_so(name):
+    with pytest.raises(ConfigError, match=f"{name} does not have it in equal steps; it takes no equal steps"):
+        create(name, "dopri5", 8)
 
 
 def test_the_adjoint_equation_is_refused():

@@ -37,9 +37,10 @@ class _Counted(Counted):
 
     def __call__(self, xp, params, t, y, covariates):
         derivative = self.field(xp, params, t, y, covariates)
-        zero = jax.ShapeDtypeStruct((), y.dtype)
+        like = jax.ShapeDtypeStruct(y.shape[:-1], y.dtype)
         # By `broadcast_all` the callback sees all subjects at once, [B, D], and answers [B].
-        return derivative + jax.pure_callback(self._tick, zero, jax.lax.stop_gradient(y), vmap_method="broadcast_all")
+        tick = jax.pure_callback(self._tick, like, jax.lax.stop_gradient(y), vmap_method="broadcast_all")
+        return derivative + tick[..., None]
 
     def _tick(self, y):
         self.calls += 1

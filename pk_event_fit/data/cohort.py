@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays.base import Array, Arrays
 from ..dosing import Schedule
 from ..errors import ConfigError
-from ..frameworks.base import Interval, Steady
+from ..intervals import Interval, Steady
 from ..nonmem import Table
 from .settings import Data
 

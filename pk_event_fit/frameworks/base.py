@@ -6,12 +6,13 @@ import abc
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..arrays.base import Array, Arrays, Params
 from ..errors import ConfigError, SolverFailure
+from ..intervals import Interval, Report
 
 ADAPTIVE = ("dopri5", "tsit5", "kvaerno5")
 # Every method and its order, which is that of the end of an interval in equal steps. `heun` is the trapezoidal rule.
@@ -41,7 +42,8 @@ class Solver:
         max_steps: Steps that one solve may take, tried ones included: an interval's, or backward, in adjoint mode, one
             from report point to report point.
         steps: Equal steps an interval is solved in; None for steps that the tolerance decides.
-        gradient: `direct` through the solver's own steps, or `adjoint` by the library's adjoint equation.
+        gradient: `direct` through the solver's own steps, or `adjoint` by the library's adjoint equation
+            (in fused: by its steps too, taken again).
 
     Raises:
         ConfigError: A value is out of range.
@@ -78,67 +80,6 @@ class Solver:
         return np.arange(count + 1) / count
 
 
-class Interval(NamedTuple):
-    """One interval between dose times, for every subject of a batch (or a table of them, with a leading `[S]`).
-
-    Attributes:
-        number: Which interval this is, from 0, `[]`.
-        start: Clock time at its start, h, `[B]`.
-        duration: Its length, h, `[B]`; 0 marks padding.
-        bolus: Amounts added at its start, mg, `[B, D]`.
-        rate: Infusion rates within it, mg/h, `[B, D]`, or None where nobody is infused.
-        covariates: Values that hold within it, `[B, C]`, or None.
-        keep: What stays of the state at its start, before the bolus: 1, or 0 at a reset, `[B]`; None where all stays.
-        points: Own times of each subject's report points, increasing, first 0, last 1, `[K, B]`; None where all share
-            the grid that is given to the solve.
-        drift: Zeros that carry how `points` move with what is differentiated, `[K, B]`; None where nothing moves them.
-    """
-
-    number: Array
-    start: Array
-    duration: Array
-    bolus: Array
-    rate: Array = None
-    covariates: Array = None
-    keep: Array = None
-    points: Array = None
-    drift: Array = None
-
-
-class Steady(NamedTuple):
-    """Steady states that enter a table of intervals: R for each subject at most.
-
-    Attributes:
-        place: 1 where a steady state enters an interval, else 0, `[R, S, B]`.
-        idle: 1 where a subject has no such steady state, else 0, `[R, B]`.
-        still: 1 where what arrives is the same all the time, so that the state there is at rest, else 0, `[R, B]`.
-        cycle: One cycle of each, from the phase at which it enters, leaves `[M, R, B, ...]`.
-    """
-
-    place: Array
-    idle: Array
-    still: Array
-    cycle: Interval
-
-
-class Report(NamedTuple):
-    """What a solver says of one interval. None stands for what the library does not count.
-
-    Attributes:
-        accepted: Steps kept, `[B]`, or `[1]` where the library steps the whole batch as one.
-        rejected: Steps tried again, likewise.
-        evaluations: Calls of the field, likewise.
-        failed: Whether the end was not reached, `[B]`, or None where a failure raises at once.
-        reached: Own time last known to be reached, in [0, 1], `[B]`, or None likewise.
-    """
-
-    accepted: Array = None
-    rejected: Array = None
-    evaluations: Array = None
-    failed: Array = None
-    reached: Array = None
-
-
 Rhs = Callable[[Array, Array, Params, Interval], Array]
 
 
@@ -153,7 +94,10 @@ class Framework(abc.ABC):
     Attributes:
         methods: Those whose steps the tolerance can decide.
         fixed: Those that can take equal steps.
+        settings: Those of its own that `create` takes besides, by name.
         takes_jumps: Whether the solver can be told of discontinuities.
+        solve_table: `(rhs, params, initial, intervals, grid) -> (states, report)`, where it takes a table of intervals
+            as a whole: as `solve`, with states `[S, K, B, D]` and a report with leaves `[S, ...]`; else None.
         jumps: Own times of those that it was told of, see `with_jumps`.
 
     Args:
@@ -167,15 +111,16 @@ class Framework(abc.ABC):
     name: str
     methods: tuple[str, ...]
     fixed: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     takes_jumps = False
     jumps: tuple[float, ...] = ()
+    solve_table: Callable[..., tuple[Array, Report]] | None = None
 
     def __init__(self, arrays: Arrays, solver: Solver):
         offered, how = (self.methods, "") if solver.steps is None else (self.fixed, " in equal steps")
         if solver.method not in offered:
-            raise ConfigError(
-                f"solver.method={solver.method}: {self.name} does not have it{how}; it has {', '.join(offered)}"
-            )
+            has = f"it has {', '.join(offered)}" if offered else "it takes no equal steps"
+            raise ConfigError(f"solver.method={solver.method}: {self.name} does not have it{how}; {has}")
         if (solver.steps is None or solver.method in IMPLICIT) and solver.rtol < tolerance_floor(arrays.eps):
             wide = np.finfo(np.float64).eps
             raise ConfigError(
