@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -27,13 +27,46 @@ MODES = ("offline", "online", "disabled")
 
 @dataclass(kw_only=True)
 class FrameworkChoice:
-    """Which framework.
+    """Which framework, and settings that only some have (`Framework.settings`); None leaves them to it.
 
     Attributes:
         name: Its name; None where none was named.
+        memory: Trials of steps that are kept at once for the way back, of every eight intervals.
+        shards: Devices, or threads of a CPU, that share the subjects.
+        control: Coefficients P, I and D by which a step's error decides the next step.
+
+    Raises:
+        ConfigError: A value is out of range.
     """
 
     name: str | None = None
+    memory: int | None = None
+    shards: int | None = None
+    control: list[float] | None = None
+
+    def __post_init__(self):
+        for name in ("memory", "shards"):
+            if (value := getattr(self, name)) is not None and not 1 <= value <= 1_000_000:
+                raise ConfigError(f"framework.{name}={value}: must be 1 to 1,000,000")
+        if self.control is not None and not (
+            len(self.control) == 3 and all(0 <= k <= 1 for k in self.control) and self.control[1] > 0
+        ):
+            raise ConfigError(f"framework.control={self.control}: needs three coefficients, each 0 to 1, I above 0")
+
+    def own(self, known: Sequence[str]) -> dict[str, Any]:
+        """The settings that were given.
+
+        Args:
+            known: Those that the framework has.
+
+        Raises:
+            ConfigError: One that it does not have was given.
+        """
+        given = {key: value for key in ("memory", "shards", "control") if (value := getattr(self, key)) is not None}
+        for key in given:
+            if key not in known:
+                raise ConfigError(f"framework.{key}={given[key]}: {self.name} has no such setting")
+        return given
 
 
 @dataclass(kw_only=True)
@@ -157,7 +190,7 @@ def decided(config: Config, group: str | None) -> Config:
     if config.framework.name is None:
         others = ", ".join(name for name in frameworks.available() if name != frameworks.DEFAULT)
         print(f"no framework named: taking {frameworks.DEFAULT}; the others are {others} (framework=NAME)", flush=True)
-        config = replace(config, framework=FrameworkChoice(name=frameworks.DEFAULT))
+        config = replace(config, framework=replace(config.framework, name=frameworks.DEFAULT))
     if config.accelerator.precision == "auto":
         single = config.solver.rtol >= tolerance_floor(float(np.finfo(np.float32).eps))
         if not single:

@@ -138,6 +138,7 @@ def prepare(config: Config, folder: Path) -> Parts:
         precision=config.accelerator.precision,
         device=config.accelerator.device,
         **({"compile": True} if config.accelerator.compile else {}),  # a plug-in may know nothing of it
+        **config.framework.own(framework_class.settings),
     )
     if config.resume is None and (folder / "config.yaml").exists():
         raise ConfigError(f"{folder}: already holds a run; name another folder, or go on with resume={folder}")

@@ -49,8 +49,10 @@ class Study:
         for name, low in (("rounds", 5), ("calls", 1), ("iterations", 1)):
             if not low <= getattr(self, name) <= 1_000_000:
                 raise ConfigError(f"study.{name}={getattr(self, name)}: must be {low} or more")
-        if len(set(self.compiled)) < len(self.compiled) or "diffrax" in self.compiled:
-            raise ConfigError(f"study.compiled={self.compiled}: needs different names; diffrax is always compiled")
+        if len(set(self.compiled)) < len(self.compiled) or {"diffrax", "fused"}.intersection(self.compiled):
+            raise ConfigError(
+                f"study.compiled={self.compiled}: needs different names; diffrax and fused are always compiled"
+            )
         for probe in self.probes:
             if probe not in PROBES:
                 raise ConfigError(f"study.probes: there is no {probe}; choose of {', '.join(PROBES)}")
@@ -186,7 +188,8 @@ def measure(sweep: Path, config: Mapping[str, Any], variants: Mapping[str, tuple
 
     def order(probe: str, variant: str, name: str | None = None, **more: Any) -> dict[str, Any]:
         framework, compiled = variants[variant] if name is None else (name, False)
-        own = {**config, "framework": {"name": framework}}
+        chosen = config.get("framework", {})  # whose settings are of no other
+        own = {**config, "framework": {**(chosen if chosen.get("name") == framework else {}), "name": framework}}
         own["accelerator"] = {**config["accelerator"], "compile": compiled}
         out = Path(more.pop("out", folder / probe / f"{variant}.json"))
         out.parent.mkdir(parents=True, exist_ok=True)

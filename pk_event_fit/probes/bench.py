@@ -59,6 +59,7 @@ class Bench:
             precision=precision or accelerator.precision,
             device=accelerator.device,
             **more,
+            **self.config.framework.own(self._class.settings),
         )
 
     def place(self, framework: Framework, params: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
