@@ -142,7 +142,7 @@ def test_the_result_has_the_step_time_of_the_history(single):
 
 def test_a_run_says_which_framework_it_took_only_where_none_was_named(single):
     done, _, _, name, *_ = single
-    said = "no framework named: taking diffrax; the others are torchdiffeq, torchdyn, torchode"
+    said = "no framework named: taking diffrax; the others are fused, torchdiffeq, torchdyn, torchode"
     assert (said in done.stdout) == (name == "diffrax")
 
 

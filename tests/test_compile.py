@@ -14,7 +14,8 @@ from pk_event_fit.errors import ConfigError, SolverFailure
 from pk_event_fit.frameworks.base import Interval, Solver
 from pk_event_fit.integrate import predict
 
-NAMES = [name for name in suite.NAMES if name != "diffrax"]
+COMPILED = ("diffrax", "fused")  # always
+NAMES = [name for name in suite.NAMES if name not in COMPILED]
 MARKED = pytest.mark.parametrize("name", NAMES)
 
 
@@ -28,9 +29,10 @@ def test_plain_is_the_default():
     assert Accelerator().compile is False
 
 
-def test_diffrax_has_nothing_more_to_compile():
-    with pytest.raises(ConfigError, match="diffrax is always compiled"):
-        frameworks.load("diffrax").create(Solver(), compile=True)
+@pytest.mark.parametrize("name", COMPILED)
+def test_what_is_compiled_has_nothing_more_to_compile(name):
+    with pytest.raises(ConfigError, match=f"{name} is always compiled"):
+        frameworks.load(name).create(Solver(), compile=True)
 
 
 @MARKED

@@ -280,7 +280,7 @@ def test_a_missing_library_is_told_with_the_extra_that_brings_it(monkeypatch, na
 
 
 def test_a_framework_that_does_not_exist_is_not_loaded():
-    assert "diffrax, torchdiffeq, torchdyn, torchode" in refusal(frameworks.load, "os")
+    assert "diffrax, fused, torchdiffeq, torchdyn, torchode" in refusal(frameworks.load, "os")
 
 
 def test_looking_for_frameworks_imports_none_of_them(monkeypatch):

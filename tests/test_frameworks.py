@@ -313,6 +313,7 @@ def test_a_failed_interval_is_not_followed_by_another(name):
         assert arrays.to_numpy(report.accepted)[2, 0] <= arrays.to_numpy(report.accepted)[0, 0]
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "fused"])  # it solves nothing backward
 def test_a_failure_of_the_adjoint_solve_raises(name):
     """Forward nothing happens, backward the adjoint oscillates 10,000 times: too much for 60 steps."""
     framework = create(name, gradient="adjoint", rtol=1e-6, max_steps=60)
@@ -546,6 +547,18 @@ def neural_step(name, gradient):
     return arrays, loss, (params, arrays.asarray(cohort().initial), rows), count
 
 
+def test_evaluations_of_the_engine_are_counted_for_the_whole_batch():
+    """Subjects meet the doses at different trials: each counts its own, and they share what is evaluated."""
+    arrays, loss, arguments, count = neural_step("fused", "direct")
+    _, report = arrays.wait(arrays.compile(loss)(*arguments))
+    forward, own = count(), arrays.to_numpy(report.evaluations).sum(0)
+    assert own.max() <= forward <= own.sum()
+    arrays.wait(arrays.compile(arrays.value_and_grad(loss))(*arguments))
+    # Backward the field is linearised, of which no value is needed, and so no count.
+    assert count() == forward
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "fused"])
 def test_evaluations_are_counted_for_the_whole_batch(name):
     """A count of calls is what the library counts itself; Diffrax, which does not, evaluates six times a step."""
     arrays, loss, arguments, count = neural_step(name, "direct")
@@ -562,6 +575,7 @@ def test_evaluations_are_counted_for_the_whole_batch(name):
     assert count() == (2 if name == "diffrax" else 1) * forward
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "fused"])  # whose own is in test_fused.py
 def test_an_adjoint_needs_less_memory_than_the_steps(name):
     needed = {}
     for gradient in ("direct", "adjoint"):

@@ -1,0 +1,293 @@
+"""The solve of a whole table, and its gradient."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from ..errors import ConfigError
+from ..intervals import Interval, Report
+from .adjoint import Asked, back
+from .dense import Held, interpolate
+from .forward import Engine, Moment, Tape, begin, blank, inner, run
+
+MARKS = 32  # checkpoints in a chunk
+SUBJECTS = 1024  # that are solved at once: what a step reads and writes of more falls out of the cache
+
+
+class Solved(NamedTuple):
+    """A chunk of intervals, solved.
+
+    Attributes:
+        states: At the report points, `[Q, K, B, D]`; no number behind a failure.
+        y: At the end, `[B, D]`.
+        step: Next step, h, `[B]`.
+        report: Leaves `[Q, B]`.
+    """
+
+    states: Any
+    y: Any
+    step: Any
+    report: Report
+
+
+class Marks(NamedTuple):
+    """Where tapes of a chunk began: all of them, or every second, fourth, ... where they are many.
+
+    Attributes:
+        start: Moments, each laid out flat, `[MARKS, M]`.
+        stride: Tapes from one to the next.
+        tapes: How many tapes there were.
+    """
+
+    start: Any
+    stride: Any
+    tapes: Any
+
+
+class Written(NamedTuple):
+    """What the way back needs: the last tape, its report points, and where the tapes before it began."""
+
+    tape: Tape
+    held: Held
+    marks: Marks
+
+
+def solve(engine: Engine, params: Any, initial: Any, table: Interval, tolerance: tuple, group: int, keep: bool | None):
+    """Solve a table of intervals.
+
+    Args:
+        engine: Field, method and limits.
+        params: What the field is made of.
+        initial: mg, `[B, D]`.
+        table: Leaves `[S, B, ...]`; `points` where `engine.grid` is None.
+        tolerance: Relative and absolute, numbers or `[B, 1]`.
+        group: Intervals in a chunk: at its end subjects wait for each other.
+        keep: Whether the tapes are kept for the way back; else each chunk is solved once more there. None for
+            derivatives in forward mode, and none backward.
+
+    Returns:
+        `[S, K, B, D]`, and a `Report` with leaves `[S, B]`.
+    """
+    if len(initial) == 1:
+        return alone(engine, params, initial, table, tolerance, group, keep)
+    if len(initial) > SUBJECTS:
+        return in_blocks(engine, params, initial, table, tolerance, group, keep)
+    count = len(table.duration)
+    rows, own = in_chunks(table, group, engine.grid is None)
+    chunk = functools.partial(plain, engine) if keep is None else differentiable(engine, keep)
+
+    def advance(carry, part):
+        y, step = carry
+        table, points = part
+        solved = chunk(params, table, y, step, tolerance, points)
+        return (solved.y, solved.step), (solved.states, solved.report)
+
+    carry = (initial, jnp.zeros(len(initial), initial.dtype))
+    _, (states, report) = jax.lax.scan(advance, carry, (rows, own))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], (states, report))
+
+
+def in_blocks(engine: Engine, params: Any, initial: Any, table: Interval, tolerance: tuple, group: int, keep: Any):
+    """Many subjects, block after block; some that stand still fill the last."""
+    size = len(initial)
+    blocks = -(-size // SUBJECTS)
+
+    def split(leaf, axis, mode="edge"):
+        if jnp.ndim(leaf) <= axis:
+            return jnp.broadcast_to(leaf, (blocks, *jnp.shape(leaf)))
+        more = [(0, blocks * SUBJECTS - size if k == axis else 0) for k in range(leaf.ndim)]
+        leaf = jnp.pad(leaf, more, mode=mode)
+        leaf = leaf.reshape(*leaf.shape[:axis], blocks, SUBJECTS, *leaf.shape[axis + 1 :])
+        return jnp.moveaxis(leaf, axis, 0)
+
+    points = table.points
+    rows = jax.tree.map(lambda leaf: split(leaf, 1), table._replace(number=None, drift=None, points=None))
+    rows = rows._replace(
+        duration=split(table.duration, 1, "constant"),
+        bolus=split(table.bolus, 1, "constant"),
+        points=None if points is None else split(points, 2),
+    )
+    given = split(initial, 0), rows, tuple(split(part, 0) for part in tolerance)
+
+    def block(part):
+        initial, rows, tolerance = part
+        return solve(engine, params, initial, rows, tolerance, group, keep)
+
+    states, report = jax.lax.map(block, given)
+
+    def joined(leaf, axis):
+        leaf = jnp.moveaxis(leaf, 0, axis)
+        return leaf.reshape(*leaf.shape[:axis], -1, *leaf.shape[axis + 2 :])[(slice(None),) * axis + (slice(size),)]
+
+    return joined(states, 2), jax.tree.map(lambda leaf: joined(leaf, 1), report)
+
+
+def in_chunks(table: Interval, group: int, own: bool) -> tuple[Interval, Any]:
+    """A table in chunks, the last filled up with intervals of no time, leaves `[chunks, group, B, ...]`; its points."""
+    count = len(table.duration)
+    chunks = -(-count // group)
+
+    def padded(leaf):  # by its last row: covariates may be divided by
+        fill = jnp.broadcast_to(leaf[-1:], (chunks * group - count, *leaf.shape[1:]))
+        return jnp.concatenate([leaf, fill]).reshape(chunks, group, *leaf.shape[1:])
+
+    real = (jnp.arange(chunks * group) < count).reshape(chunks, group, 1)
+    rows = jax.tree.map(padded, table._replace(number=None, drift=None, points=None))
+    rows = rows._replace(
+        duration=jnp.where(real, rows.duration, 0),
+        bolus=jnp.where(real[..., None], rows.bolus, 0),
+        keep=None if rows.keep is None else jnp.where(real, rows.keep, 1),
+    )
+    return rows, padded(table.points) if own else None
+
+
+def alone(engine: Engine, params: Any, initial: Any, table: Interval, tolerance: tuple, group: int, keep: bool | None):
+    """A single subject, twice: in a program for a batch of one, a batch cannot be told from what is broadcast."""
+
+    def double(leaf, axis):
+        return leaf if jnp.ndim(leaf) <= axis else jnp.concatenate([leaf, jax.lax.stop_gradient(leaf)], axis)
+
+    points = None if table.points is None else double(table.points, 2)
+    table = table._replace(number=None, drift=None, points=None)
+    table = jax.tree.map(lambda leaf: double(leaf, 1), table)._replace(points=points)
+    tolerance = tuple(double(part, 0) for part in tolerance)
+    states, report = solve(engine, params, double(initial, 0), table, tolerance, group, keep)
+    return states[:, :, :1], jax.tree.map(lambda leaf: leaf[:, :1], report)
+
+
+def plain(engine: Engine, *arguments: Any) -> Solved:
+    """A chunk, as JAX differentiates it in forward mode."""
+    return forward(engine, *arguments, inputs=False)[0]
+
+
+def differentiable(engine: Engine, keep: bool):
+    """`(params, table, y, step, tolerance, points) -> Solved`, with its gradient."""
+
+    @jax.custom_vjp
+    def chunk(*arguments):
+        return plain(engine, *arguments)
+
+    def there(*given):
+        arguments = jax.tree.map(lambda leaf: leaf.value, given)
+        solved, written = forward(engine, *arguments)
+        # Whether anybody asks for the table's gradient: in a fit of weights, nobody. Told by a shape, not a value.
+        moves = any(leaf.perturbed for leaf in jax.tree.leaves(given[1]))
+        if any(leaf.perturbed for leaf in jax.tree.leaves(given[5])):
+            raise ConfigError("framework=fused: report times have no derivative backward; see drift, or forward_mode")
+        return solved, (arguments, written if keep else None, jnp.zeros(int(moves)))
+
+    def home(saved, cotangent):
+        arguments, written, moves = saved
+        states, y = (zeros(leaf) for leaf in (cotangent.states, cotangent.y))
+        written = written or forward(engine, *arguments)[1]
+        return backward(engine, arguments, written, states, y, moves.size > 0)
+
+    chunk.defvjp(there, home, symbolic_zeros=True)
+    return chunk
+
+
+def zeros(cotangent: Any) -> Any:
+    """Zeros for what nobody asks for."""
+    known = isinstance(cotangent, jax.custom_derivatives.SymbolicZero)
+    return jnp.zeros(cotangent.shape, cotangent.dtype) if known else cotangent
+
+
+def points_of(engine: Engine, points: Any, dtype: Any) -> Any:
+    """The report points: `[K]`, or each subject's own, `[Q, K, B]`."""
+    return points if engine.grid is None else jnp.asarray(engine.grid, dtype)
+
+
+def forward(engine: Engine, params, table, y, step, tolerance, points, *, inputs=True) -> tuple[Solved, Written]:
+    """Solve a chunk, tape after tape; in most solves there is one."""
+    table, count = table._replace(points=points), len(table.duration)
+    points, size = points_of(engine, points, y.dtype), len(y)
+    start, shape = begin(y, step), (size, count, points.shape[0 if points.ndim == 1 else 1])
+
+    def go_on(carry):
+        moment, _, written, _ = carry
+        return (written.marks.tapes == 0) | ((moment.interval < count) & ~moment.failed).any()
+
+    def body(carry):
+        moment, states, written, counts = carry
+        marks = marked(written.marks, ravel_pytree(moment)[0])
+        moment, tape = run(engine, params, table, tolerance, moment, written.tape)
+        found, held = interpolate(tape, moment.kept, points, count)
+        states = jnp.where((held.trial >= 0).reshape(shape)[..., None], found, states)
+        there = jnp.arange(count)[:, None, None] == tape.interval
+        more = jnp.stack([(there & flag).sum(1, dtype=jnp.int32) for flag in (tape.accepted, tape.rejected)])
+        return moment, states, Written(tape, held, marks), counts + more
+
+    held = Held(jnp.zeros((size, shape[1] * shape[2]), jnp.int32), jnp.zeros(shape, y.dtype))
+    room = jnp.zeros((MARKS, ravel_pytree(start)[0].size), y.dtype)
+    written = Written(blank(engine, size, y.shape[1], y.dtype, inputs), held, Marks(room, jnp.int32(1), jnp.int32(0)))
+    states = jnp.full((*shape, y.shape[1]), jnp.nan, y.dtype)
+    counts = jnp.zeros((2, count, size), jnp.int32)
+    moment, states, written, counts = jax.lax.while_loop(go_on, body, (start, states, written, counts))
+    return Solved(states.transpose(1, 2, 0, 3), *judged(engine, moment, counts)), written
+
+
+def judged(engine: Engine, moment: Moment, counts: Any) -> tuple[Any, Any, Report]:
+    """The end of a chunk, the next step, and what is to be said of each interval."""
+    accepted, rejected = counts
+    tried = accepted + rejected
+    number = jnp.arange(len(accepted))[:, None]
+    report = Report(
+        accepted=accepted,
+        rejected=rejected,
+        evaluations=jnp.where(tried > 0, engine.method.trials * tried + 2, 0),  # two choose the first step
+        failed=moment.failed & (number >= moment.interval),
+        reached=jnp.where(number < moment.interval, 1, jnp.where(number == moment.interval, moment.own, 0)),
+    )
+    return jnp.where(moment.failed[:, None], jnp.nan, moment.y), moment.step, report
+
+
+def marked(marks: Marks, start: Any) -> Marks:
+    """Marks with that of the next tape; where they are full, every second goes, and half as many are made from now."""
+    full = marks.tapes == MARKS * marks.stride
+    fewer = jnp.concatenate([marks.start[::2], jnp.zeros_like(marks.start[::2])])
+    room, stride = jnp.where(full, fewer, marks.start), jnp.where(full, 2, 1) * marks.stride
+    place = jnp.where(marks.tapes % stride == 0, marks.tapes // stride, MARKS)  # outside: nothing is written
+    return Marks(room.at[place].set(start, mode="drop"), stride, marks.tapes + 1)
+
+
+def backward(engine: Engine, arguments: tuple, written: Written, states: Any, y: Any, moves: bool) -> tuple:
+    """Cotangents of `forward`'s arguments, by those of the states and of the end, y.
+
+    `moves` tells whether anybody asks for that of the table.
+    """
+    params, table, initial, _, tolerance, points = arguments
+    whole, marks, count = table._replace(points=points), written.marks, len(table.duration)
+    laid_out = ravel_pytree(begin(initial, initial[:, 0]))[1]
+    points = points_of(engine, points, initial.dtype)
+
+    def again(number, tape):
+        """The tape of that number, from the last mark before it."""
+        first = number // marks.stride
+
+        def next_one(_, carry):
+            return run(engine, params, whole, tolerance, *carry)
+
+        start = laid_out(marks.start[first])
+        moment, tape = jax.lax.fori_loop(first * marks.stride, number + 1, next_one, (start, tape))
+        return tape, interpolate(tape, moment.kept, points, count)[1]
+
+    def body(carry):
+        number, tape, held, asked = carry
+        last = number == marks.tapes - 1
+        tape, held = jax.lax.cond(last, lambda: (tape, held), lambda: again(number, tape))
+        return number - 1, tape, held, back(engine, params, table, tape, held, states, asked)
+
+    given, *rows = jax.tree.map(jnp.zeros_like, (params, inner(table), table.bolus))
+    asked = Asked(y, given, *(rows if moves else (None, None)))
+    start = (marks.tapes - 1, written.tape, written.held, asked)
+    *_, asked = jax.lax.while_loop(lambda carry: carry[0] >= 0, body, start)
+    first = asked.y if table.keep is None else table.keep[0][:, None] * asked.y
+    if not moves:
+        return asked.params, None, first, None, None, None
+    keep = None if table.keep is None else jnp.zeros_like(table.keep)
+    return asked.params, asked.table._replace(bolus=asked.bolus, keep=keep), first, None, None, None

@@ -1,0 +1,334 @@
+"""Forward: every subject in its own time, in one loop that tries one step of each at a time."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ..intervals import Interval
+from .methods import Method
+
+LEAST, MOST, SAFETY = 0.2, 10.0, 0.9  # how much a step may change at once, and how much of what is allowed is taken
+CONTROL = (0.1, 0.7, 0.0)  # P, I and D
+RESTART = 7.0  # how much longer than the first step of the textbook, a cautious one, the first after a dose may be
+LARGE = ("dot_general", "while", "scan", "cond")  # what a field has that is not a few operations
+STRETCH = 1.01  # a step that comes this near to the end goes there
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """What stays the same for all chunks of a solve.
+
+    Attributes:
+        rhs: `rhs(s, y, params, interval) -> dy/ds`, `[B], [B, D]`.
+        method: The Runge-Kutta method.
+        control: Coefficients P, I and D of the step size control.
+        max_steps: Steps that one interval may take, tried ones included.
+        rows: Trials that are kept at once, R.
+        grid: Own times of report points, `[K]`, in NumPy; None where each subject has its own.
+    """
+
+    rhs: Callable
+    method: Method
+    control: tuple[float, float, float]
+    max_steps: int
+    rows: int
+    grid: Any = None
+
+
+class Moment(NamedTuple):
+    """Where the subjects stand.
+
+    Attributes:
+        y: Amounts, `[B, D]`.
+        slope: dy/ds there, `[B, D]`.
+        own: Own time in the interval, `[B]`.
+        step: Length of the next step, h (hours, not own time), `[B]`.
+        errors: Ratios of error to tolerance of the last two steps that were kept, `[2, B]`.
+        interval: Which one, from 0; as many as there are at the end, `[B]`.
+        enters: Whether its dose is still to be taken, `[B]`.
+        tried: Steps tried in it, `[B]`.
+        failed: Whether it could not be solved, `[B]`.
+        passed: Report points of the interval that steps hold which were kept, `[B]`.
+        kept: Trial of this tape that was kept last, -1 for none yet, `[B]`.
+    """
+
+    y: Any
+    slope: Any
+    own: Any
+    step: Any
+    errors: Any
+    interval: Any
+    enters: Any
+    tried: Any
+    failed: Any
+    passed: Any
+    kept: Any
+
+
+class Tape(NamedTuple):
+    """What was tried, R trials of B subjects.
+
+    Attributes:
+        numbers: Those below, `[R, 7, B]`: the compiler takes as long for each array as for this one.
+        inputs: States at which the field was evaluated, `[R, E, B, D]`; the first is that at the beginning, the last
+            that at the end. Of a solve that nobody differentiates, none.
+        dense: What a report point needs: state at the beginning, four coefficients of the dense output, state at the
+            end, and own times at the beginning, of the length and at the end, `[R, B, 6 D + 3]`.
+    """
+
+    numbers: Any
+    inputs: Any
+    dense: Any
+
+    @property
+    def accepted(self) -> Any:
+        """`[R, B]`, as all that follow."""
+        return self.numbers[:, 0] > 0
+
+    @property
+    def rejected(self) -> Any:
+        """Neither where a subject has nothing more to do."""
+        return self.numbers[:, 1] > 0
+
+    @property
+    def ended(self) -> Any:
+        """Whether the interval was at its end with it."""
+        return self.numbers[:, 2] > 0
+
+    @property
+    def interval(self) -> Any:
+        """Which one it was in."""
+        return self.numbers[:, 3]
+
+    @property
+    def gap(self) -> Any:
+        """Trials since the one that was kept before it."""
+        return self.numbers[:, 4]
+
+    @property
+    def first(self) -> Any:
+        """Which report point of its interval is the first that it holds."""
+        return self.numbers[:, 5]
+
+    @property
+    def behind(self) -> Any:
+        """Which is the first that it does not hold any more."""
+        return self.numbers[:, 6]
+
+    @property
+    def begin(self) -> Any:
+        """Own time at its beginning."""
+        return self.dense[..., -3]
+
+    @property
+    def length(self) -> Any:
+        """Own time that it takes."""
+        return self.dense[..., -2]
+
+
+def rows_of(table: Interval, index: Any) -> Interval:
+    """Each subject's own row of a table, leaves `[B, ...]`."""
+    if len(table.duration) == 1:
+        return Interval(*(None if leaf is None else leaf[0] for leaf in table))
+    subjects = jnp.arange(len(index))
+    points = None if table.points is None else table.points[index, :, subjects].T  # [K, B]
+    table = table._replace(points=None)
+    return Interval(*(None if leaf is None else leaf[index, subjects] for leaf in table))._replace(points=points)
+
+
+def inner(row: Interval) -> Interval:
+    """What the right-hand side sees of a row."""
+    return row._replace(bolus=None, keep=None, points=None)
+
+
+def jump(
+    engine: Engine, params: Any, table: Interval, tolerance: tuple[Any, Any], moment: Moment
+) -> tuple[Moment, Interval]:
+    """Those who enter an interval take its dose; the rows in which all are then."""
+    enters = moment.enters[:, None]
+    row = rows_of(table, jnp.minimum(moment.interval, len(table.duration) - 1))
+    kept = moment.y if row.keep is None else row.keep[:, None] * moment.y
+    y = jnp.where(enters, kept + row.bolus, moment.y)
+    slope = jnp.where(enters, engine.rhs(moment.own, y, params, inner(row)), moment.slope)
+    moment = moment._replace(y=y, slope=slope, enters=jnp.zeros_like(moment.enters))
+    # A step as long as those at the end of an interval may stride over all that a dose starts, and its error not tell.
+    fresh = RESTART * first_step(engine, params, inner(row), moment, tolerance)
+    step = jnp.where(moment.step > 0, jnp.minimum(moment.step, fresh), fresh)
+    return moment._replace(step=jnp.where(enters[:, 0] & (row.duration > 0), step, moment.step)), row
+
+
+def begin(y: Any, step: Any) -> Moment:
+    """The beginning of the first interval, before its dose; a step of 0 h is one that nothing is known of."""
+    size = len(y)
+    zero, none = jnp.zeros(size, y.dtype), jnp.zeros(size, jnp.int32)
+    well = jnp.isfinite(y).all(-1)
+    y = jnp.where(well[:, None], y, 0)  # who failed before stands still; `judged` says again that it is no number
+    ones = jnp.ones((2, size), y.dtype)
+    return Moment(y, jnp.zeros_like(y), zero, step, ones, none, well, none, ~well, none, none - 1)
+
+
+def first_step(engine: Engine, params: Any, row: Interval, moment: Moment, tolerance: tuple[Any, Any]) -> Any:
+    """Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, II.4; in hours."""
+    y, slope = moment.y, moment.slope
+    rtol, atol = tolerance
+    scale = atol + rtol * jnp.abs(y)
+    size, speed = norm(y / scale), norm(slope / scale)
+    small = jnp.minimum(size, speed) < 1e-5
+    short = jnp.minimum(jnp.where(small, 1e-6, 0.01 * size / jnp.where(small, 1, speed)), 1)
+    ahead = engine.rhs(short, y + short[:, None] * slope, params, row)
+    bend = jnp.maximum(norm((ahead - slope) / scale) / short, speed)
+    flat = bend <= 1e-15
+    order = engine.method.order
+    long = jnp.where(flat, jnp.maximum(1e-6, 1e-3 * short), (0.01 / jnp.where(flat, 1, bend)) ** (1 / order))
+    own = jnp.minimum(jnp.minimum(100 * short, long), 1)
+    return jnp.where(jnp.isfinite(own), own, 1e-6) * row.duration
+
+
+def norm(x: Any) -> Any:
+    """Root mean square over compartments: `[B, D]` to `[B]`."""
+    return jnp.sqrt((x * x).mean(-1))
+
+
+def stages(engine: Engine, params: Any, row: Interval, moment: Moment, h: Any) -> tuple[Any, Any]:
+    """States at which the field is evaluated in a step of length h, and its values there, `[E, B, D]`."""
+    a, c = (jnp.asarray(part, h.dtype) for part in (engine.method.a, engine.method.c))
+
+    def body(k, carry):
+        inputs, slopes = carry
+        y = moment.y + h[:, None] * weighted(a[k], slopes)
+        return inputs.at[k].set(y), slopes.at[k].set(engine.rhs(moment.own + c[k] * h, y, params, row))
+
+    blank = jnp.zeros((len(c), *moment.y.shape), h.dtype)
+    carry = blank.at[0].set(moment.y), blank.at[0].set(moment.slope)
+    # Written out, the compiler takes as long for each stage as for all in a loop. But what a loop costs is more than
+    # a few operations.
+    if any(word in str(jax.make_jaxpr(engine.rhs)(h, moment.y, params, row)) for word in LARGE):
+        return jax.lax.fori_loop(1, len(c), body, carry)
+    return functools.reduce(lambda carry, k: body(k, carry), range(1, len(c)), carry)
+
+
+def weighted(weights: Any, slopes: Any) -> Any:
+    """A sum over stages, `[B, D]`."""
+    return (jnp.asarray(weights, slopes.dtype)[:, None, None] * slopes).sum(0)
+
+
+def trial(
+    engine: Engine, params: Any, row: Interval, moment: Moment, tolerance: tuple[Any, Any], number: Any, count: int
+) -> tuple[Moment, Tape]:
+    """One step of every subject that is not done, kept or not."""
+    active = (moment.interval < count) & ~moment.failed
+    h, final = length_of(row, moment, active)
+    inputs, slopes = stages(engine, params, inner(row), moment, h)
+    ratio = error_of(engine, tolerance, h, inputs, slopes)
+    kept = active & (ratio <= 1)  # what is no number is not
+    ended = kept & final
+    stop = jnp.where(final, 1, moment.own + h)
+    tried = moment.tried + active
+    step = h * row.duration * change(engine, ratio, moment.errors)
+    step = jnp.where(ended, jnp.maximum(step, moment.step), step)  # cut short by the end, it tells too little
+    points = engine.grid[:, None] if row.points is None else row.points
+    behind = jnp.where(ended, len(points), (points < stop).sum(0, dtype=jnp.int32))
+    after = Moment(
+        y=jnp.where(kept[:, None], inputs[-1], moment.y),
+        slope=jnp.where(kept[:, None], slopes[-1], moment.slope),
+        own=jnp.where(ended, 0, jnp.where(kept, stop, moment.own)),
+        step=jnp.where(active & (row.duration > 0), step, moment.step),
+        # Of a step that was cut short by the end the error says nothing of the next.
+        errors=jnp.where(ended, 1, jnp.where(kept, jnp.stack([ratio, moment.errors[0]]), moment.errors)),
+        interval=moment.interval + ended,
+        enters=ended & (moment.interval + 1 < count),
+        tried=jnp.where(ended, 0, tried),
+        failed=moment.failed | (active & ~ended & hopeless(engine, row, moment, h, kept, tried)),
+        passed=jnp.where(ended, 0, jnp.where(kept, behind, moment.passed)),
+        kept=jnp.where(kept, number, moment.kept),
+    )
+    parts = (kept, active & ~kept, ended, moment.interval, number - moment.kept, moment.passed, behind)
+    numbers = jnp.stack([part.astype(jnp.int32) for part in parts])
+    return after, Tape(numbers, inputs, dense_of(engine, moment, h, stop, inputs, slopes))
+
+
+def length_of(row: Interval, moment: Moment, active: Any) -> tuple[Any, Any]:
+    """Own time that the next step takes, 0 where nothing is to be done, and whether it goes to the end."""
+    lasts = row.duration > 0
+    asked = jnp.where(lasts, moment.step / jnp.where(lasts, row.duration, 1), 1)
+    left = 1 - moment.own
+    final = STRETCH * asked >= left
+    # The derivative is that of the steps as they are: how they were chosen has none.
+    return jax.lax.stop_gradient(jnp.where(active, jnp.where(final, left, asked), 0)), final
+
+
+def error_of(engine: Engine, tolerance: tuple[Any, Any], h: Any, inputs: Any, slopes: Any) -> Any:
+    """The error of a step, as a part of what the tolerance allows, `[B]`."""
+    rtol, atol = tolerance
+    scale = atol + rtol * jnp.maximum(jnp.abs(inputs[0]), jnp.abs(inputs[-1]))
+    return norm(h[:, None] * weighted(engine.method.error, slopes) / scale)
+
+
+def hopeless(engine: Engine, row: Interval, moment: Moment, h: Any, kept: Any, tried: Any) -> Any:
+    """Whether there were too many steps, or this one was rejected and a shorter one would not move the clock."""
+    eps = jnp.finfo(h.dtype).eps
+    vanished = (row.duration <= 0) | (h * LEAST <= eps * jnp.maximum(moment.own, eps**0.5))
+    return (tried >= engine.max_steps) | (~kept & vanished)
+
+
+def dense_of(engine: Engine, moment: Moment, h: Any, stop: Any, inputs: Any, slopes: Any) -> Any:
+    """What report points need of a step: see `Tape.dense`."""
+    powers = [h[:, None] * weighted(column, slopes) for column in engine.method.dense.T]
+    return jnp.concatenate([inputs[0], *powers, inputs[-1], jnp.stack([moment.own, h, stop], -1)], -1)
+
+
+def change(engine: Engine, ratio: Any, errors: Any) -> Any:
+    """By how much the next step is longer, by the errors of the last three; not longer after one that was rejected."""
+    p, i, d = engine.control
+    tiny = 1e-10
+    terms = ((ratio, p + i + d), (errors[0], -p - 2 * d), (errors[1], d))
+    factor: Any = SAFETY
+    for error, power in terms:
+        if power:
+            factor = factor * jnp.maximum(error, tiny) ** (-power / engine.method.order)
+    factor = jnp.clip(factor, LEAST, jnp.where(ratio <= 1, MOST, 1))
+    return jnp.where(jnp.isfinite(ratio), factor, LEAST)
+
+
+def blank(engine: Engine, size: int, compartments: int, dtype: Any, inputs: bool) -> Tape:
+    """A tape on which nothing is written; without room for inputs where nobody goes back."""
+    rows, count = engine.rows, len(engine.method.c) if inputs else 0
+    return Tape(
+        jnp.zeros((rows, 7, size), jnp.int32),
+        jnp.zeros((rows, count, size, compartments), dtype),
+        jnp.zeros((rows, size, 6 * compartments + 3), dtype),
+    )
+
+
+def run(
+    engine: Engine, params: Any, table: Interval, tolerance: tuple[Any, Any], moment: Moment, tape: Tape
+) -> tuple[Moment, Tape]:
+    """Try steps until all subjects are done or the tape is full; what was written on it before is written over."""
+    count = len(table.duration)
+
+    def go_on(carry):
+        number, moment, _, _ = carry
+        return (number < engine.rows) & ((moment.interval < count) & ~moment.failed).any()
+
+    def body(carry):
+        number, moment, row, tape = carry
+        moment, row = jax.lax.cond(
+            moment.enters.any(),
+            lambda: jump(engine, params, table, tolerance, moment),
+            lambda: (moment, row),
+        )
+        moment, tried = trial(engine, params, row, moment, tolerance, number, count)
+        tried = tried._replace(inputs=tried.inputs[: tape.inputs.shape[1]])
+        return number + 1, moment, row, jax.tree.map(lambda leaf, value: leaf.at[number].set(value), tape, tried)
+
+    moment = moment._replace(kept=jnp.full_like(moment.kept, -1))
+    row = rows_of(table, jnp.minimum(moment.interval, count - 1))
+    tape = tape._replace(numbers=jnp.zeros_like(tape.numbers))
+    _, moment, _, tape = jax.lax.while_loop(go_on, body, (jnp.int32(0), moment, row, tape))
+    return moment, tape
