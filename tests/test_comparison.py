@@ -20,18 +20,18 @@ QUICK = "+experiment=framework_comparison_quick"
 def test_the_experiment_writes_its_own_sweep():
     words = _swept([QUICK])
     assert words[0] == "--multirun"
-    assert "framework=diffrax,torchdiffeq,torchdyn,torchode" in words
+    assert "framework=fused,diffrax,torchdiffeq,torchdyn,torchode" in words
     jobs = list(_planned(words))
-    assert [job.framework.name for job in jobs] == ["diffrax", "torchdiffeq", "torchdyn", "torchode"]
+    assert [job.framework.name for job in jobs] == ["fused", "diffrax", "torchdiffeq", "torchdyn", "torchode"]
     assert {job.seed for job in jobs} == {0}
 
 
 def test_the_full_experiment_is_three_seeds_of_every_framework():
     jobs = list(_planned(_swept(["+experiment=framework_comparison"])))
-    assert len(jobs) == 12
+    assert len(jobs) == 15
     assert {job.training.iterations for job in jobs} == {2000}
     # Fits to be compared are neighbours in time.
-    assert [job.seed for job in jobs] == [0] * 4 + [1] * 4 + [2] * 4
+    assert [job.seed for job in jobs] == [0] * 5 + [1] * 5 + [2] * 5
 
 
 def test_what_is_named_beats_what_the_experiment_sweeps():

@@ -18,6 +18,7 @@ WORKS = {
     "NeurIPS.",
     "torchdyn": "TorchDyn: Poli, Massaroli, Yamashita, Asama, Park and Ermon, TorchDyn: Implicit Models and Neural "
     "Numerical Methods in PyTorch.",
+    "fused": "fused: this package's own engine.",
     "torchode": "torchode: Lienen and Günnemann, torchode: A Parallel ODE Solver for PyTorch.",
 }
 
