@@ -8,8 +8,12 @@ function that says how many steps the last forward solve took, the mean over sub
 import numpy as np
 
 
-def diffrax(weights, observed, doses, length, rtol, atol):
-    """A vmapped scan over intervals with `SaveAt(ts=...)`."""
+def diffrax(weights, observed, doses, length, rtol, atol, *, checkpoints=None, bounded=None, dense=False):
+    """A vmapped scan over intervals with `SaveAt(ts=...)`.
+
+    Its options: so many checkpoints; or `DirectAdjoint` with that many steps at most, kept one and all; or its dense
+    output, evaluated at the report points.
+    """
     import diffrax
     import equinox as eqx
     import jax
@@ -30,6 +34,7 @@ def diffrax(weights, observed, doses, length, rtol, atol):
     batch, intervals, points, _ = observed.shape
     observed, doses = jnp.asarray(observed), jnp.asarray(doses)
     times = jnp.linspace(0.0, length, points) + length * jnp.arange(intervals)[:, None]
+    way_back = diffrax.DirectAdjoint() if bounded else diffrax.RecursiveCheckpointAdjoint(checkpoints=checkpoints)
 
     def trajectory(field, initial):
         def interval(y, row):
@@ -41,10 +46,13 @@ def diffrax(weights, observed, doses, length, rtol, atol):
                 t1=ts[-1],
                 dt0=None,
                 y0=y.at[0].add(dose),
-                saveat=diffrax.SaveAt(ts=ts),
+                saveat=diffrax.SaveAt(dense=True) if dense else diffrax.SaveAt(ts=ts),
                 stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
+                adjoint=way_back,
+                max_steps=bounded or 4096,
             )
-            return solution.ys[-1], (solution.ys, solution.stats["num_steps"])
+            states = jax.vmap(solution.evaluate)(ts) if dense else solution.ys
+            return states[-1], (states, solution.stats["num_steps"])
 
         return jax.lax.scan(interval, initial, (times, doses))[1]
 

@@ -1,0 +1,202 @@
+"""What the fused engine is worth: against each library, and against the arithmetic that there is. See README.md.
+
+python -m experiments.fused_engine.run [--quick]
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import numpy as np
+
+from experiments.common import cell, digits, leave, options, spread, table
+from experiments.drawing import colour, panels, plain_numbers
+from experiments.fused_engine import contestants
+from experiments.turns import Failed, Worker, alternate, serve, timed
+from pk_event_fit.fields import Mlp
+from pk_event_fit.metrics.performance import rss_mb, rss_peak_mb
+
+MODULE = "experiments.fused_engine.run"
+LIMIT = 300.0  # seconds for what a worker is asked once
+CYCLES = ("fused", "diffrax", "torchdyn", "torchdiffeq", "torchode")
+HELD: dict = {}
+
+
+def imported(name):
+    """Everything that a contestant imports, before its memory is looked at."""
+    import jax  # noqa: F401
+
+    if name in ("fused", "diffrax"):
+        import diffrax  # noqa: F401
+        import optax  # noqa: F401
+    else:
+        import torch  # noqa: F401
+
+        __import__("torchdyn.numerics" if name == "torchdyn" else name)
+
+
+def prepare(label, calls):
+    """The first training step, by how much it took longer than later ones, and memory above that of the imports."""
+    name, own = contestants.TRAINING[label]
+    imported(name)
+    before = rss_mb()
+    step, steps = contestants.training(name, own)
+    began = time.perf_counter()
+    step()
+    first = time.perf_counter() - began
+    later = [timed(step, 1) for _ in range(calls)]
+    HELD.update(step=step, steps=steps, counts=[])
+    return {"compile_s": first - float(np.median(later)), "above_mb": rss_peak_mb() - before}
+
+
+def cycle(name, batch):
+    solve = contestants.van_der_pol(name, batch)
+    solve()
+    HELD.update(step=solve, steps=solve, counts=[])
+    return {}
+
+
+def block(calls):
+    seconds = timed(HELD["step"], calls)
+    HELD["counts"].append(HELD["steps"]())
+    return seconds
+
+
+def counted():
+    """Steps of a call, the median over blocks: they change while a network learns."""
+    return float(np.median(HELD["counts"]))
+
+
+def grow(subjects, doses, gradient):
+    before = rss_mb()
+    step = contestants.growing(subjects, doses, gradient)
+    step()
+    return {"seconds": min(timed(step, 1) for _ in range(3)), "above_mb": rss_peak_mb() - before}
+
+
+def products():
+    return contestants.products()
+
+
+def main():
+    chosen = options(__doc__)
+    if chosen.worker:
+        return serve(
+            {"prepare": prepare, "cycle": cycle, "block": block, "counted": counted, "grow": grow, "products": products}
+        )
+    quick = chosen.quick
+    rounds, calls = (2, 2) if quick else (12, 10)
+    results = {
+        "training": measure({label: ("prepare", {"label": label, "calls": calls}) for label in contestants.TRAINING},
+                            rounds, calls, "fused, 2 shards"),
+        "cycles": measure({name: ("cycle", {"name": name, "batch": 8 if quick else 256}) for name in CYCLES},
+                          rounds, 1 if quick else 3, "fused"),
+        "products": together_products(),
+        "grown": growth(quick),
+    }  # fmt: skip
+    leave("fused_engine", chosen, results, tables(results), draw(results))
+
+
+def measure(asked, rounds, calls, reference):
+    """Contestants prepared one after the other, each in a process of its own; then blocks of all in turn."""
+    workers = {label: Worker(MODULE) for label in asked}
+    found, ready = {}, {}
+    for label, (task, arguments) in asked.items():
+        try:
+            found[label] = workers[label].ask(task, limit=LIMIT, **arguments)
+            ready[label] = functools.partial(workers[label].ask, "block", limit=LIMIT, calls=calls)
+        except Failed as error:
+            found[label] = {"failed": str(error)}
+    blocks, late = alternate(ready, rounds, 120.0)
+    for label in blocks:
+        found[label]["steps"] = workers[label].ask("counted", limit=LIMIT)
+    for worker in workers.values():
+        worker.__exit__()
+    for label, seconds in blocks.items():
+        found[label]["ms"] = spread(seconds)
+        pairs = zip(seconds, blocks[reference], strict=False)
+        found[label]["ratio"] = spread([1e-3 * one / other for one, other in pairs])
+        found[label] |= {"failed": late[label]} if label in late else {}
+    return found
+
+
+def together_products():
+    """FLOP/s of products alone, on as many cores as there are threads, all at work at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with Worker(MODULE) as one, Worker(MODULE) as other, ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda worker: worker.ask("products"), (one, other))
+        return sum(found)
+
+
+def growth(quick):
+    sizes = [(100, 4), (1000, 4)] if quick else [(10**k, 4) for k in (2, 3, 4, 5)]
+    sizes += [] if quick else [(100, 10), (100, 100), (100, 1000)]
+    found = []
+    for gradient in ("direct", "adjoint"):
+        for subjects, doses in sizes:
+            row = {"subjects": subjects, "doses": doses, "gradient": gradient}
+            with Worker(MODULE) as worker:
+                try:
+                    row |= worker.ask("grow", limit=LIMIT, **row)
+                except Failed as error:
+                    row["failed"] = str(error)
+            found.append(row)
+    return found
+
+
+def tables(results):
+    rows, best = results["training"], results["training"]["fused, 2 shards"]
+    training = [
+        [label, cell(row.get("ms")), cell(row.get("ratio")), digits(row["compile_s"]), digits(row["above_mb"]),
+         f"{row['steps']:,.0f}"]
+        if "failed" not in row else [label, "failed: " + row["failed"][:60], "", "", "", ""]
+        for label, row in rows.items()
+    ]  # fmt: skip
+    work = contestants.flops(best["steps"], Mlp())
+    rate = work / (1e-3 * best["ms"]["median"])
+    cycles = [
+        [name, cell(row.get("ms")), digits(row["ms"]["median"] / row["steps"]), f"{row['steps']:.0f}",
+         digits(row["ms"]["median"] / row["steps"] / (results["cycles"]["fused"]["ms"]["median"]
+                                                      / results["cycles"]["fused"]["steps"]))]
+        if "failed" not in row else [name, "failed", "", "", ""]
+        for name, row in results["cycles"].items()
+    ]  # fmt: skip
+    grown = [
+        [row["gradient"], f"{row['subjects']:,}", f"{row['doses']:,}",
+         *([digits(row["seconds"]), digits(row["above_mb"])] if "failed" not in row else ["failed", ""])]
+        for row in results["grown"]
+    ]  # fmt: skip
+    return "\n\n".join([
+        "A training step of the default problem, median (10th to 90th percentile); ratios to `fused, 2 shards` are of "
+        "pairs; steps are of all subjects, in libraries that say so those that were kept:",
+        table(["", "ms", "ratio", "first step longer by, s", "memory above imports, MB", "steps"], training),
+        f"The engine's step is {digits(work / 1e6)} MFLOP, so {digits(rate / 1e9)} GFLOP/s; products of 100 x 64 with "
+        f"64 x 64 alone reach {digits(results['products'] / 1e9)} GFLOP/s on both cores: "
+        f"{digits(100 * rate / results['products'])} %.",
+        "Van der Pol, one cycle; ms a solve, ms a step of the loop, steps, and ms a step against the engine's:",
+        table(["", "ms a solve", "ms a step", "steps", "ratio"], cycles),
+        "A gradient of the engine, 5 report points an interval:",
+        table(["gradient", "subjects", "doses", "s", "memory above the start, MB"], grown),
+    ])  # fmt: skip
+
+
+def draw(results):
+    figure, ((left, right),) = panels(2)
+    for gradient, style in (("direct", "-"), ("adjoint", "--")):
+        for axis, key, other in ((left, "subjects", ("doses", 4)), (right, "doses", ("subjects", 100))):
+            line = [row for row in results["grown"] if row["gradient"] == gradient and "failed" not in row
+                    and row[other[0]] == other[1]]  # fmt: skip
+            axis.plot([row[key] for row in line], [row["seconds"] for row in line], style, marker="o",
+                      label=gradient, color=colour("fused"))  # fmt: skip
+    left.set(xscale="log", yscale="log", xlabel="subjects, 4 doses each", ylabel="time of a gradient (s)")
+    right.set(xscale="log", yscale="log", xlabel="doses of each of 100 subjects", ylabel="time of a gradient (s)")
+    left.legend(frameon=False)
+    for axis in (left, right):
+        plain_numbers(axis)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
