@@ -13,10 +13,11 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from . import frameworks
+from .arrays.base import tolerance_floor
 from .data import Data
 from .errors import ConfigError
 from .fields import Mlp
-from .frameworks.base import Solver, tolerance_floor
+from .frameworks.base import Solver
 from .study import Study
 from .training import Training
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 
 from .config import Config
 from .frameworks import asked_packages
+from .threads import cores, threads
 
 
 def provenance(config: Config, data_digest: str) -> dict[str, Any]:
@@ -22,8 +22,8 @@ def provenance(config: Config, data_digest: str) -> dict[str, Any]:
         "packages": packages(),
         "system": platform.platform(),
         "cpu": _cpu(),
-        "cores": _cores(),
-        "threads": config.accelerator.threads or _threads(),
+        "cores": cores(),
+        "threads": config.accelerator.threads or threads(),
         "device": config.accelerator.device,
         "precision": config.accelerator.precision,
         "data_digest": data_digest,
@@ -58,15 +58,6 @@ def packages() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _threads() -> int:
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # a list is one number for each level of nesting
-    return int(asked) if asked.isdecimal() else _cores()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu() -> str:

@@ -14,7 +14,7 @@ FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for p
 
 # From the bottom up; a module imports from its own line and the lines above it here. A folder stands for what is in it.
 LAYERS = [
-    ["errors", "signals"],
+    ["errors", "signals", "threads"],
     ["arrays", "store", "fields", "compartments"],
     ["records", "intervals"],
     ["fused"],
@@ -46,7 +46,7 @@ OWNERS = {
     "optax": ["arrays/jax"],
     "equinox": ["export/equinox"],
     "jax": ["arrays/jax", "frameworks/diffrax", "frameworks/fused", "export/equinox",
-            *(f"fused/{name}" for name in ("adjoint", "dense", "engine", "forward", "ivp", "linear"))],
+            *(f"fused/{name}" for name in ("adjoint", "dense", "engine", "forward", "ivp", "linear", "tape"))],
     "torch": ["arrays/torch", "frameworks/_torch", "frameworks/torchdiffeq", "frameworks/torchdyn",
               "frameworks/torchode", "export/torch"],
     "diffrax": ["frameworks/diffrax"],
@@ -103,7 +103,7 @@ def test_a_framework_imports_one_solver_library_at_most(file):
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("frameworks/")])
 def test_a_framework_imports_what_is_below_it_and_the_base_alone(file):
-    engine = {"fused"} if file == "frameworks/fused.py" else set()
+    engine = {"fused", "threads"} if file == "frameworks/fused.py" else set()
     assert own(file) <= {"arrays", "errors", "frameworks", "intervals"} | engine
     inside = {name.split(".")[2] for name in imported(file) if name.startswith(f"{NAME}.frameworks.")}
     assert inside <= {"base", "_torch"}

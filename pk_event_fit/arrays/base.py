@@ -37,6 +37,11 @@ class Namespace:
         return getattr(self._module, name)
 
 
+def tolerance_floor(eps: float) -> float:
+    """The least relative tolerance that a precision holds: below 20 rounding errors, steps chase noise."""
+    return 20 * eps
+
+
 class Counted:
     """A field that counts its calls, in libraries that call it each time that it is evaluated."""
 

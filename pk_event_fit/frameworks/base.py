@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.base import Array, Arrays, Params
+from ..arrays.base import Array, Arrays, Params, tolerance_floor
 from ..errors import ConfigError, SolverFailure
 from ..intervals import Interval, Report
 
@@ -81,11 +81,6 @@ class Solver:
 
 
 Rhs = Callable[[Array, Array, Params, Interval], Array]
-
-
-def tolerance_floor(eps: float) -> float:
-    """The least relative tolerance that a precision holds: below 20 rounding errors, steps chase noise."""
-    return 20 * eps
 
 
 class Framework(abc.ABC):
