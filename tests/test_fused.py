@@ -20,7 +20,7 @@ from pk_event_fit.config import decided
 from pk_event_fit.errors import ConfigError
 from pk_event_fit.fields import Mlp
 from pk_event_fit.frameworks.base import Interval, Solver
-from pk_event_fit.fused import dense, engine, solve_ivp
+from pk_event_fit.fused import dense, engine, linear, solve_ivp
 from pk_event_fit.fused.linear import Linearised
 from pk_event_fit.fused.methods import METHODS
 from pk_event_fit.integrate import predict
@@ -55,6 +55,37 @@ def test_running_sums(length):
     x = np.random.default_rng(0).standard_normal((3, length))
     found = dense.cumulate(jnp.asarray(x, jnp.float64))
     np.testing.assert_allclose(found, np.cumsum(x, -1), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("points", [1, 2, 7, 8, 200])
+def test_report_points_before_a_time_are_counted(points):
+    random = np.random.default_rng(points)
+    grid = np.sort(random.random((2, points, 3)), 1)
+    interval, own = random.integers(2, size=(50, 3)), random.random((50, 3))
+    own[:points] = np.take_along_axis(grid[interval, :, np.arange(3)], np.arange(50)[:, None, None] % points, 2)[
+        :points, :, 0
+    ]
+    expected = (grid[interval, :, np.arange(3)] < own[..., None]).sum(-1)
+    np.testing.assert_array_equal(dense.before(jnp.asarray(grid), jnp.asarray(interval), jnp.asarray(own)), expected)
+    shared = dense.before(jnp.asarray(grid[0, :, 0]), None, jnp.asarray(own))
+    np.testing.assert_array_equal(shared, np.searchsorted(grid[0, :, 0], own))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [((30, 5), (30, 2)), ((30, 2), (30, 5)), ((2, 30), (5, 30)), ((9, 2, 4), (9, 4, 3))]
+)
+def test_a_product_with_the_narrow_factor_first_is_that_product(one, other):
+    random = np.random.default_rng(0)
+    one, other = random.standard_normal(one), random.standard_normal(other)
+    if one.ndim == 3:
+        dimensions, expected = (((2,), (1,)), ((0,), (0,))), one @ other
+    else:
+        axis = int(one.shape[1] == 30)
+        dimensions, expected = (((axis,), (axis,)), ((), ())), one @ other.T if axis else one.T @ other
+    found = linear.product(
+        jnp.asarray(one), jnp.asarray(other), dimension_numbers=dimensions, precision=None, preferred_element_type=None
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
 def framework_of(name="fused", rtol=1e-9, gradient="direct", **more):

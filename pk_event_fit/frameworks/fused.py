@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +13,12 @@ from jax.sharding import PartitionSpec as P
 
 from ..arrays.jax import JaxArrays
 from ..errors import ConfigError
-from ..fused.engine import solve
+from ..fused.engine import by_axis, more_subjects, solve
 from ..fused.forward import CONTROL, Engine
 from ..fused.methods import METHODS
-from .base import Framework, Interval
+from ..intervals import Interval
+from ..threads import threads
+from .base import Framework
 
 GROUP = 8  # intervals at whose end subjects wait for each other
 
@@ -45,12 +46,14 @@ class Fused(Framework):
     ):
         if compile:
             raise ConfigError("accelerator.compile: fused is always compiled")
-        devices = devices_of(device)
+        if device == "cpu":
+            ask_for_devices(threads())
+        arrays = JaxArrays(precision, device)
+        devices = jax.devices(device)
         if shards is not None and shards > len(devices):
             more = "; set accelerator.threads, or OMP_NUM_THREADS before JAX is first used" if device == "cpu" else ""
             raise ConfigError(f"framework.shards={shards}: JAX sees {len(devices)} devices ({device}){more}")
         devices = devices[:shards]
-        arrays = JaxArrays(precision, device)
         if len(devices) == 1:
             return cls(arrays, solver, None, memory, control)
         mesh = Mesh(devices, ("subjects",))
@@ -71,59 +74,36 @@ class Fused(Framework):
 
     def solve_table(self, rhs, params, initial, table: Interval, grid):
         """See `Framework.solve_table`."""
-        engine = Engine(
-            rhs, METHODS[self.solver.method], self.control, self.solver.max_steps, self.memory,
-            None if table.points is not None else grid,
+        engine = Engine(rhs, METHODS[self.solver.method], self.control, self.solver.max_steps, self.memory)
+        work = functools.partial(
+            solve, engine, grid=grid if table.points is None else None, group=min(len(table.duration), GROUP),
+            keep=self.solver.gradient == "direct",
         )  # fmt: skip
-        count = len(table.duration)
-        group = count if count <= GROUP else GROUP
-        keep = self.solver.gradient == "direct"
         tolerance = tuple(jnp.asarray(x, initial.dtype) for x in (self.solver.rtol, self.solver.atol))
-        work = functools.partial(solve, engine, group=group, keep=keep)
         if self.shards == 1:
             return work(params, initial, table, tolerance)
         return self._shared(work, params, initial, table, tolerance)
 
     def _shared(self, work, params, initial, table, tolerance):
-        """Each device its part of the subjects; a few that stand still fill the last."""
+        """Each device its part of the subjects."""
         size = len(initial)
-        more = -size % self.shards
-
-        def padded(axis, leaf, mode="edge"):  # by the last: covariates may be divided by
-            return jnp.pad(leaf, [(0, more if k == axis else 0) for k in range(leaf.ndim)], mode=mode)
-
-        given = {name: leaf for name, leaf in table._asdict().items() if leaf is not None and name != "number"}
-        axes = {name: 2 if name in ("points", "drift") else 1 for name in given}  # where the subjects are
-        modes = {name: "constant" if name in ("duration", "bolus") else "edge" for name in given}
-        table = Interval(None, **{name: padded(axes[name], leaf, modes[name]) for name, leaf in given.items()})
-        specs = Interval(None, **{name: P(*(None,) * axis, "subjects") for name, axis in axes.items()})
+        initial, table, tolerance = more_subjects(initial, table, tolerance, size + -size % self.shards)
+        table = by_axis(lambda _, leaf, __: leaf, table)
         run = jax.shard_map(
             work,
             mesh=self.mesh,
-            in_specs=(P(), P("subjects"), specs, P()),
+            in_specs=(P(), P("subjects"), by_axis(lambda _, __, axis: P(*(None,) * axis, "subjects"), table), P()),
             out_specs=(P(None, None, "subjects"), P(None, "subjects")),
             check_vma=False,
         )
-        states, report = run(params, padded(0, initial), table, tolerance)
+        states, report = run(params, initial, table, tolerance)
         return states[:, :, :size], jax.tree.map(lambda leaf: leaf[:, :size], report)
 
 
-def devices_of(kind: str) -> Sequence:
-    """Devices to share the subjects among: on a CPU as many as this process may use threads.
-
-    Raises:
-        ConfigError: There is no such device.
-    """
-    if kind == "cpu":
-        threads = int((os.environ.get("OMP_NUM_THREADS") or "").split(",")[0] or len(os.sched_getaffinity(0)))
-        try:
-            jax.config.update("jax_num_cpu_devices", threads)
-        except RuntimeError:
-            pass  # JAX is at work already, with the devices that it has
-    try:
-        return jax.devices(kind)
-    except RuntimeError as error:
-        raise ConfigError(f"accelerator.device={kind}: JAX sees no such device ({error})") from error
+def ask_for_devices(count: int) -> None:
+    """Have JAX see the cores of a CPU as so many devices, if it is not at work already with those that it has."""
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", count)
 
 
 FRAMEWORK = Fused

@@ -20,8 +20,9 @@ import jax.numpy as jnp
 
 from ..intervals import Interval
 from .dense import Held, cumulate, gather
-from .forward import Engine, Tape, inner, rows_of
+from .forward import Engine, inner, rows_of
 from .linear import Linearised, merged
+from .tape import Tape
 
 STEPS = 6  # that are linearised at once
 

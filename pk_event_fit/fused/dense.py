@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from .forward import Tape
+from .tape import Tape
 
 BLOCK = 32
 
@@ -26,7 +28,28 @@ class Held(NamedTuple):
     share: Any
 
 
-def holder(tape: Tape, last: Any, shape: tuple[int, int]) -> Any:
+def before(points: Any, interval: Any, own: Any) -> Any:
+    """How many report points of an interval come before an own time, by halving, `[..., B]`.
+
+    Args:
+        points: Own times, `[K]` for all, or `[Q, K, B]`.
+        interval: `[..., B]`.
+        own: `[..., B]`.
+    """
+    shared = points.ndim == 1
+    number, subjects = points.shape[0 if shared else 1], jnp.arange(own.shape[-1])
+    widths = 2 ** np.arange(number.bit_length(), dtype=np.int32)[::-1]
+
+    def body(k, found):
+        more = found + jnp.asarray(widths)[k]
+        at = jnp.minimum(more, number) - 1
+        point = points[at] if shared else points[interval, at, subjects]
+        return jnp.where((more <= number) & (point < own), more, found)
+
+    return jax.lax.fori_loop(0, len(widths), body, jnp.zeros(own.shape, jnp.int32))
+
+
+def holder(tape: Tape, last: Any, points: Any, count: int) -> Any:
     """The trial that holds each report point, -1 for none of this tape, `[B, Q K]`, by counting.
 
     A search for each point would cost more than the solve. Each step leaves at the first point that it holds how many
@@ -35,17 +58,19 @@ def holder(tape: Tape, last: Any, shape: tuple[int, int]) -> Any:
     Args:
         tape: The tape.
         last: Each subject's last trial that was kept, -1 for none, `[B]`.
-        shape: Numbers of intervals and of points, Q and K.
+        points: Own times, `[K]` for all, or `[Q, K, B]`.
+        count: Number of intervals, Q.
     """
-    size, (count, number) = len(last), shape
+    number, size = points.shape[0 if points.ndim == 1 else 1], len(last)
     subjects, dtype = jnp.arange(size), tape.begin.dtype
     # A step that holds no point leaves its mark where the next one does; behind the last step no point is held.
-    place = jnp.where(tape.accepted, tape.interval * number + tape.first, count * number + 1)
+    first = tape.interval * number + before(points, tape.interval, tape.begin)
+    place = jnp.where(tape.accepted, first, count * number + 1)
     marks = jnp.zeros((size, count * number + 1), dtype)
     marks = marks.at[subjects, place].add(tape.gap.astype(dtype), mode="drop")
-    final = jnp.maximum(last, 0)
-    stop = (tape.interval * number + tape.behind)[final, subjects]
-    marks = marks.at[subjects, stop].add(jnp.where(last < 0, 0, -last - 1).astype(dtype))
+    interval, stop, ended = (leaf[jnp.maximum(last, 0), subjects] for leaf in (tape.interval, tape.stop, tape.ended))
+    behind = interval * number + jnp.where(ended, number, before(points, interval, stop))
+    marks = marks.at[subjects, behind].add(jnp.where(last < 0, 0, -last - 1).astype(dtype))
     return cumulate(marks[:, :-1]).astype(jnp.int32) - 1
 
 
@@ -63,7 +88,7 @@ def interpolate(tape: Tape, last: Any, points: Any, count: int) -> tuple[Any, He
     """
     number, size, compartments = points.shape[0 if points.ndim == 1 else 1], len(last), tape.inputs.shape[-1]
     own = points if points.ndim == 1 else points.transpose(2, 0, 1)
-    trial = holder(tape, last, (count, number))
+    trial = holder(tape, last, points, count)
     found = tape.dense[jnp.maximum(trial, 0), jnp.arange(size)[:, None]]
     found = found.reshape(size, count, number, -1)
     held = trial.reshape(size, count, number) >= 0

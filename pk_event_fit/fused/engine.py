@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,8 @@ from ..errors import ConfigError
 from ..intervals import Interval, Report
 from .adjoint import Asked, back
 from .dense import Held, interpolate
-from .forward import Engine, Moment, Tape, begin, blank, inner, run
+from .forward import Engine, begin, inner, run
+from .tape import Moment, Tape, blank
 
 MARKS = 32  # checkpoints in a chunk
 SUBJECTS = 1024  # that are solved at once: what a step reads and writes of more falls out of the cache
@@ -57,15 +59,19 @@ class Written(NamedTuple):
     marks: Marks
 
 
-def solve(engine: Engine, params: Any, initial: Any, table: Interval, tolerance: tuple, group: int, keep: bool | None):
+def solve(
+    engine: Engine, params: Any, initial: Any, table: Interval, tolerance: tuple, grid: Any = None, *, group: int,
+    keep: bool | None,
+) -> tuple[Any, Report]:  # fmt: skip
     """Solve a table of intervals.
 
     Args:
         engine: Field, method and limits.
         params: What the field is made of.
         initial: mg, `[B, D]`.
-        table: Leaves `[S, B, ...]`; `points` where `engine.grid` is None.
+        table: Leaves `[S, B, ...]`.
         tolerance: Relative and absolute, numbers or `[B, 1]`.
+        grid: Own times of report points, `[K]`; None where the table has each subject's own.
         group: Intervals in a chunk: at its end subjects wait for each other.
         keep: Whether the tapes are kept for the way back; else each chunk is solved once more there. None for
             derivatives in forward mode, and none backward.
@@ -73,52 +79,44 @@ def solve(engine: Engine, params: Any, initial: Any, table: Interval, tolerance:
     Returns:
         `[S, K, B, D]`, and a `Report` with leaves `[S, B]`.
     """
-    if len(initial) == 1:
-        return alone(engine, params, initial, table, tolerance, group, keep)
+    work = functools.partial(together, engine, params, grid=grid, group=group, keep=keep)
     if len(initial) > SUBJECTS:
-        return in_blocks(engine, params, initial, table, tolerance, group, keep)
+        return in_blocks(work, initial, table, tolerance)
+    # In a program for a batch of one, a batch could not be told from what is broadcast.
+    states, report = work(*more_subjects(initial, table, tolerance, max(len(initial), 2)))
+    return states[:, :, : len(initial)], jax.tree.map(lambda leaf: leaf[:, : len(initial)], report)
+
+
+def together(engine: Engine, params: Any, initial: Any, table: Interval, tolerance: tuple, *, grid, group, keep):
+    """See `solve`, of as many subjects as a loop takes."""
     count = len(table.duration)
-    rows, own = in_chunks(table, group, engine.grid is None)
     chunk = functools.partial(plain, engine) if keep is None else differentiable(engine, keep)
 
-    def advance(carry, part):
+    def advance(carry, rows):
         y, step = carry
-        table, points = part
-        solved = chunk(params, table, y, step, tolerance, points)
+        points = rows.points if grid is None else jnp.asarray(grid, y.dtype)
+        solved = chunk(params, rows._replace(points=None), y, step, tolerance, points)
         return (solved.y, solved.step), (solved.states, solved.report)
 
     carry = (initial, jnp.zeros(len(initial), initial.dtype))
-    _, (states, report) = jax.lax.scan(advance, carry, (rows, own))
+    _, (states, report) = jax.lax.scan(advance, carry, in_chunks(table, group))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], (states, report))
 
 
-def in_blocks(engine: Engine, params: Any, initial: Any, table: Interval, tolerance: tuple, group: int, keep: Any):
-    """Many subjects, block after block; some that stand still fill the last."""
+def in_blocks(work, initial, table: Interval, tolerance: tuple):
+    """Many subjects, block after block of the same size."""
     size = len(initial)
     blocks = -(-size // SUBJECTS)
+    each = -(-size // blocks)
 
-    def split(leaf, axis, mode="edge"):
-        if jnp.ndim(leaf) <= axis:
-            return jnp.broadcast_to(leaf, (blocks, *jnp.shape(leaf)))
-        more = [(0, blocks * SUBJECTS - size if k == axis else 0) for k in range(leaf.ndim)]
-        leaf = jnp.pad(leaf, more, mode=mode)
-        leaf = leaf.reshape(*leaf.shape[:axis], blocks, SUBJECTS, *leaf.shape[axis + 1 :])
+    def split(leaf, axis):
+        leaf = leaf.reshape(*leaf.shape[:axis], blocks, each, *leaf.shape[axis + 1 :])
         return jnp.moveaxis(leaf, axis, 0)
 
-    points = table.points
-    rows = jax.tree.map(lambda leaf: split(leaf, 1), table._replace(number=None, drift=None, points=None))
-    rows = rows._replace(
-        duration=split(table.duration, 1, "constant"),
-        bolus=split(table.bolus, 1, "constant"),
-        points=None if points is None else split(points, 2),
-    )
-    given = split(initial, 0), rows, tuple(split(part, 0) for part in tolerance)
-
-    def block(part):
-        initial, rows, tolerance = part
-        return solve(engine, params, initial, rows, tolerance, group, keep)
-
-    states, report = jax.lax.map(block, given)
+    initial, table, tolerance = more_subjects(initial, table, tolerance, blocks * each)
+    limits = [split(part, 0) if jnp.ndim(part) else jnp.broadcast_to(part, blocks) for part in tolerance]
+    parts = split(initial, 0), by_axis(lambda _, leaf, axis: split(leaf, axis), table), limits
+    states, report = jax.lax.map(lambda part: work(*part), parts)
 
     def joined(leaf, axis):
         leaf = jnp.moveaxis(leaf, 0, axis)
@@ -127,8 +125,30 @@ def in_blocks(engine: Engine, params: Any, initial: Any, table: Interval, tolera
     return joined(states, 2), jax.tree.map(lambda leaf: joined(leaf, 1), report)
 
 
-def in_chunks(table: Interval, group: int, own: bool) -> tuple[Interval, Any]:
-    """A table in chunks, the last filled up with intervals of no time, leaves `[chunks, group, B, ...]`; its points."""
+def by_axis(change: Callable, table: Interval) -> Interval:
+    """A table with `change(name, leaf, axis)` for each leaf that a solve reads, `axis` that of the subjects."""
+    given = table._replace(number=None, drift=None)._asdict()  # which the caller of a solve sees to
+    return Interval(**{
+        name: None if leaf is None else change(name, leaf, 2 if name == "points" else 1) for name, leaf in given.items()
+    })  # fmt: skip
+
+
+def more_subjects(initial: Any, table: Interval, tolerance: tuple, size: int) -> tuple[Any, Interval, tuple]:
+    """`size` subjects: those added are as the last, but stand still, and nothing is differentiated by them."""
+
+    def filled(leaf, axis, rest=False):
+        last = jax.lax.stop_gradient(jax.lax.slice_in_dim(leaf, leaf.shape[axis] - 1, None, axis=axis))
+        more = jnp.repeat(jnp.zeros_like(last) if rest else last, size - leaf.shape[axis], axis)
+        return jnp.concatenate([leaf, more], axis)
+
+    if size == len(initial):
+        return initial, table, tolerance
+    table = by_axis(lambda name, leaf, axis: filled(leaf, axis, name in ("duration", "bolus")), table)
+    return filled(initial, 0), table, tuple(filled(part, 0) if jnp.ndim(part) else part for part in tolerance)
+
+
+def in_chunks(table: Interval, group: int) -> Interval:
+    """A table in chunks, the last filled up with intervals of no time, leaves `[chunks, group, B, ...]`."""
     count = len(table.duration)
     chunks = -(-count // group)
 
@@ -137,27 +157,12 @@ def in_chunks(table: Interval, group: int, own: bool) -> tuple[Interval, Any]:
         return jnp.concatenate([leaf, fill]).reshape(chunks, group, *leaf.shape[1:])
 
     real = (jnp.arange(chunks * group) < count).reshape(chunks, group, 1)
-    rows = jax.tree.map(padded, table._replace(number=None, drift=None, points=None))
-    rows = rows._replace(
+    rows = by_axis(lambda _, leaf, __: padded(leaf), table)
+    return rows._replace(
         duration=jnp.where(real, rows.duration, 0),
         bolus=jnp.where(real[..., None], rows.bolus, 0),
         keep=None if rows.keep is None else jnp.where(real, rows.keep, 1),
     )
-    return rows, padded(table.points) if own else None
-
-
-def alone(engine: Engine, params: Any, initial: Any, table: Interval, tolerance: tuple, group: int, keep: bool | None):
-    """A single subject, twice: in a program for a batch of one, a batch cannot be told from what is broadcast."""
-
-    def double(leaf, axis):
-        return leaf if jnp.ndim(leaf) <= axis else jnp.concatenate([leaf, jax.lax.stop_gradient(leaf)], axis)
-
-    points = None if table.points is None else double(table.points, 2)
-    table = table._replace(number=None, drift=None, points=None)
-    table = jax.tree.map(lambda leaf: double(leaf, 1), table)._replace(points=points)
-    tolerance = tuple(double(part, 0) for part in tolerance)
-    states, report = solve(engine, params, double(initial, 0), table, tolerance, group, keep)
-    return states[:, :, :1], jax.tree.map(lambda leaf: leaf[:, :1], report)
 
 
 def plain(engine: Engine, *arguments: Any) -> Solved:
@@ -197,15 +202,9 @@ def zeros(cotangent: Any) -> Any:
     return jnp.zeros(cotangent.shape, cotangent.dtype) if known else cotangent
 
 
-def points_of(engine: Engine, points: Any, dtype: Any) -> Any:
-    """The report points: `[K]`, or each subject's own, `[Q, K, B]`."""
-    return points if engine.grid is None else jnp.asarray(engine.grid, dtype)
-
-
 def forward(engine: Engine, params, table, y, step, tolerance, points, *, inputs=True) -> tuple[Solved, Written]:
     """Solve a chunk, tape after tape; in most solves there is one."""
-    table, count = table._replace(points=points), len(table.duration)
-    points, size = points_of(engine, points, y.dtype), len(y)
+    count, size, stages = len(table.duration), len(y), len(engine.method.c) if inputs else 0
     start, shape = begin(y, step), (size, count, points.shape[0 if points.ndim == 1 else 1])
 
     def go_on(carry):
@@ -224,7 +223,7 @@ def forward(engine: Engine, params, table, y, step, tolerance, points, *, inputs
 
     held = Held(jnp.zeros((size, shape[1] * shape[2]), jnp.int32), jnp.zeros(shape, y.dtype))
     room = jnp.zeros((MARKS, ravel_pytree(start)[0].size), y.dtype)
-    written = Written(blank(engine, size, y.shape[1], y.dtype, inputs), held, Marks(room, jnp.int32(1), jnp.int32(0)))
+    written = Written(blank(engine.rows, stages, y), held, Marks(room, jnp.int32(1), jnp.int32(0)))
     states = jnp.full((*shape, y.shape[1]), jnp.nan, y.dtype)
     counts = jnp.zeros((2, count, size), jnp.int32)
     moment, states, written, counts = jax.lax.while_loop(go_on, body, (start, states, written, counts))
@@ -261,16 +260,15 @@ def backward(engine: Engine, arguments: tuple, written: Written, states: Any, y:
     `moves` tells whether anybody asks for that of the table.
     """
     params, table, initial, _, tolerance, points = arguments
-    whole, marks, count = table._replace(points=points), written.marks, len(table.duration)
+    marks, count = written.marks, len(table.duration)
     laid_out = ravel_pytree(begin(initial, initial[:, 0]))[1]
-    points = points_of(engine, points, initial.dtype)
 
     def again(number, tape):
         """The tape of that number, from the last mark before it."""
         first = number // marks.stride
 
         def next_one(_, carry):
-            return run(engine, params, whole, tolerance, *carry)
+            return run(engine, params, table, tolerance, *carry)
 
         start = laid_out(marks.start[first])
         moment, tape = jax.lax.fori_loop(first * marks.stride, number + 1, next_one, (start, tape))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from ..intervals import Interval
 from .methods import Method
+from .tape import Moment, Tape, packed, unpacked
 
 LEAST, MOST, SAFETY = 0.2, 10.0, 0.9  # how much a step may change at once, and how much of what is allowed is taken
 CONTROL = (0.1, 0.7, 0.0)  # P, I and D
@@ -30,7 +32,6 @@ class Engine:
         control: Coefficients P, I and D of the step size control.
         max_steps: Steps that one interval may take, tried ones included.
         rows: Trials that are kept at once, R.
-        grid: Own times of report points, `[K]`, in NumPy; None where each subject has its own.
     """
 
     rhs: Callable
@@ -38,113 +39,19 @@ class Engine:
     control: tuple[float, float, float]
     max_steps: int
     rows: int
-    grid: Any = None
-
-
-class Moment(NamedTuple):
-    """Where the subjects stand.
-
-    Attributes:
-        y: Amounts, `[B, D]`.
-        slope: dy/ds there, `[B, D]`.
-        own: Own time in the interval, `[B]`.
-        step: Length of the next step, h (hours, not own time), `[B]`.
-        errors: Ratios of error to tolerance of the last two steps that were kept, `[2, B]`.
-        interval: Which one, from 0; as many as there are at the end, `[B]`.
-        enters: Whether its dose is still to be taken, `[B]`.
-        tried: Steps tried in it, `[B]`.
-        failed: Whether it could not be solved, `[B]`.
-        passed: Report points of the interval that steps hold which were kept, `[B]`.
-        kept: Trial of this tape that was kept last, -1 for none yet, `[B]`.
-    """
-
-    y: Any
-    slope: Any
-    own: Any
-    step: Any
-    errors: Any
-    interval: Any
-    enters: Any
-    tried: Any
-    failed: Any
-    passed: Any
-    kept: Any
-
-
-class Tape(NamedTuple):
-    """What was tried, R trials of B subjects.
-
-    Attributes:
-        numbers: Those below, `[R, 7, B]`: the compiler takes as long for each array as for this one.
-        inputs: States at which the field was evaluated, `[R, E, B, D]`; the first is that at the beginning, the last
-            that at the end. Of a solve that nobody differentiates, none.
-        dense: What a report point needs: state at the beginning, four coefficients of the dense output, state at the
-            end, and own times at the beginning, of the length and at the end, `[R, B, 6 D + 3]`.
-    """
-
-    numbers: Any
-    inputs: Any
-    dense: Any
-
-    @property
-    def accepted(self) -> Any:
-        """`[R, B]`, as all that follow."""
-        return self.numbers[:, 0] > 0
-
-    @property
-    def rejected(self) -> Any:
-        """Neither where a subject has nothing more to do."""
-        return self.numbers[:, 1] > 0
-
-    @property
-    def ended(self) -> Any:
-        """Whether the interval was at its end with it."""
-        return self.numbers[:, 2] > 0
-
-    @property
-    def interval(self) -> Any:
-        """Which one it was in."""
-        return self.numbers[:, 3]
-
-    @property
-    def gap(self) -> Any:
-        """Trials since the one that was kept before it."""
-        return self.numbers[:, 4]
-
-    @property
-    def first(self) -> Any:
-        """Which report point of its interval is the first that it holds."""
-        return self.numbers[:, 5]
-
-    @property
-    def behind(self) -> Any:
-        """Which is the first that it does not hold any more."""
-        return self.numbers[:, 6]
-
-    @property
-    def begin(self) -> Any:
-        """Own time at its beginning."""
-        return self.dense[..., -3]
-
-    @property
-    def length(self) -> Any:
-        """Own time that it takes."""
-        return self.dense[..., -2]
 
 
 def rows_of(table: Interval, index: Any) -> Interval:
     """Each subject's own row of a table, leaves `[B, ...]`."""
     if len(table.duration) == 1:
-        return Interval(*(None if leaf is None else leaf[0] for leaf in table))
+        return jax.tree.map(lambda leaf: leaf[0], table)
     subjects = jnp.arange(len(index))
-    points = None if table.points is None else table.points[index, :, subjects].T  # [K, B]
-    table = table._replace(points=None)
-    return Interval(*(None if leaf is None else leaf[index, subjects] for leaf in table))._replace(points=points)
+    return jax.tree.map(lambda leaf: leaf[index, subjects], table)
 
 
 def inner(row: Interval) -> Interval:
     """What the right-hand side sees of a row."""
-    return row._replace(bolus=None, keep=None, points=None)
+    return row._replace(bolus=None, keep=None)
 
 
 def jump(
@@ -170,7 +77,7 @@ def begin(y: Any, step: Any) -> Moment:
     well = jnp.isfinite(y).all(-1)
     y = jnp.where(well[:, None], y, 0)  # who failed before stands still; `judged` says again that it is no number
     ones = jnp.ones((2, size), y.dtype)
-    return Moment(y, jnp.zeros_like(y), zero, step, ones, none, well, none, ~well, none, none - 1)
+    return Moment(y, jnp.zeros_like(y), zero, step, ones, none, well, none, ~well, none - 1)
 
 
 def first_step(engine: Engine, params: Any, row: Interval, moment: Moment, tolerance: tuple[Any, Any]) -> Any:
@@ -208,9 +115,20 @@ def stages(engine: Engine, params: Any, row: Interval, moment: Moment, h: Any) -
     carry = blank.at[0].set(moment.y), blank.at[0].set(moment.slope)
     # Written out, the compiler takes as long for each stage as for all in a loop. But what a loop costs is more than
     # a few operations.
-    if any(word in str(jax.make_jaxpr(engine.rhs)(h, moment.y, params, row)) for word in LARGE):
+    if heavy(jax.make_jaxpr(engine.rhs)(h, moment.y, params, row).jaxpr):
         return jax.lax.fori_loop(1, len(c), body, carry)
-    return functools.reduce(lambda carry, k: body(k, carry), range(1, len(c)), carry)
+    states, slopes = [moment.y], [moment.slope]
+    for k in range(1, len(c)):
+        terms = [float(x) * slope for x, slope in zip(engine.method.a[k], slopes, strict=False) if x]
+        states.append(moment.y + h[:, None] * functools.reduce(jnp.add, terms))
+        slopes.append(engine.rhs(moment.own + c[k] * h, states[-1], params, row))
+    return jnp.stack(states), jnp.stack(slopes)
+
+
+def heavy(program: Jaxpr) -> bool:
+    """Whether a program is more than a few operations."""
+    inner = [part for step in program.eqns for part in jaxprs_in_params(step.params)]
+    return any(step.primitive.name in LARGE for step in program.eqns) or any(map(heavy, inner))
 
 
 def weighted(weights: Any, slopes: Any) -> Any:
@@ -222,7 +140,7 @@ def trial(
     engine: Engine, params: Any, row: Interval, moment: Moment, tolerance: tuple[Any, Any], number: Any, count: int
 ) -> tuple[Moment, Tape]:
     """One step of every subject that is not done, kept or not."""
-    active = (moment.interval < count) & ~moment.failed
+    active = unfinished(moment, count)
     h, final = length_of(row, moment, active)
     inputs, slopes = stages(engine, params, inner(row), moment, h)
     ratio = error_of(engine, tolerance, h, inputs, slopes)
@@ -232,8 +150,6 @@ def trial(
     tried = moment.tried + active
     step = h * row.duration * change(engine, ratio, moment.errors)
     step = jnp.where(ended, jnp.maximum(step, moment.step), step)  # cut short by the end, it tells too little
-    points = engine.grid[:, None] if row.points is None else row.points
-    behind = jnp.where(ended, len(points), (points < stop).sum(0, dtype=jnp.int32))
     after = Moment(
         y=jnp.where(kept[:, None], inputs[-1], moment.y),
         slope=jnp.where(kept[:, None], slopes[-1], moment.slope),
@@ -245,10 +161,9 @@ def trial(
         enters=ended & (moment.interval + 1 < count),
         tried=jnp.where(ended, 0, tried),
         failed=moment.failed | (active & ~ended & hopeless(engine, row, moment, h, kept, tried)),
-        passed=jnp.where(ended, 0, jnp.where(kept, behind, moment.passed)),
         kept=jnp.where(kept, number, moment.kept),
     )
-    parts = (kept, active & ~kept, ended, moment.interval, number - moment.kept, moment.passed, behind)
+    parts = (kept, active & ~kept, ended, moment.interval, number - moment.kept)
     numbers = jnp.stack([part.astype(jnp.int32) for part in parts])
     return after, Tape(numbers, inputs, dense_of(engine, moment, h, stop, inputs, slopes))
 
@@ -296,16 +211,6 @@ def change(engine: Engine, ratio: Any, errors: Any) -> Any:
     return jnp.where(jnp.isfinite(ratio), factor, LEAST)
 
 
-def blank(engine: Engine, size: int, compartments: int, dtype: Any, inputs: bool) -> Tape:
-    """A tape on which nothing is written; without room for inputs where nobody goes back."""
-    rows, count = engine.rows, len(engine.method.c) if inputs else 0
-    return Tape(
-        jnp.zeros((rows, 7, size), jnp.int32),
-        jnp.zeros((rows, count, size, compartments), dtype),
-        jnp.zeros((rows, size, 6 * compartments + 3), dtype),
-    )
-
-
 def run(
     engine: Engine, params: Any, table: Interval, tolerance: tuple[Any, Any], moment: Moment, tape: Tape
 ) -> tuple[Moment, Tape]:
@@ -313,11 +218,12 @@ def run(
     count = len(table.duration)
 
     def go_on(carry):
-        number, moment, _, _ = carry
-        return (number < engine.rows) & ((moment.interval < count) & ~moment.failed).any()
+        number, parts, _, _ = carry
+        return (number < engine.rows) & unfinished(unpacked(parts), count).any()
 
     def body(carry):
-        number, moment, row, tape = carry
+        number, parts, row, tape = carry
+        moment = unpacked(parts)
         moment, row = jax.lax.cond(
             moment.enters.any(),
             lambda: jump(engine, params, table, tolerance, moment),
@@ -325,10 +231,16 @@ def run(
         )
         moment, tried = trial(engine, params, row, moment, tolerance, number, count)
         tried = tried._replace(inputs=tried.inputs[: tape.inputs.shape[1]])
-        return number + 1, moment, row, jax.tree.map(lambda leaf, value: leaf.at[number].set(value), tape, tried)
+        tape = jax.tree.map(lambda leaf, value: leaf.at[number].set(value), tape, tried)
+        return number + 1, packed(moment), row, tape
 
     moment = moment._replace(kept=jnp.full_like(moment.kept, -1))
     row = rows_of(table, jnp.minimum(moment.interval, count - 1))
     tape = tape._replace(numbers=jnp.zeros_like(tape.numbers))
-    _, moment, _, tape = jax.lax.while_loop(go_on, body, (jnp.int32(0), moment, row, tape))
-    return moment, tape
+    _, parts, _, tape = jax.lax.while_loop(go_on, body, (jnp.int32(0), packed(moment), row, tape))
+    return unpacked(parts), tape
+
+
+def unfinished(moment: Moment, count: int) -> Any:
+    """Who has something to do, `[B]`."""
+    return (moment.interval < count) & ~moment.failed

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..arrays.base import tolerance_floor
 from ..errors import ConfigError
 from ..intervals import Interval, Report
 from .engine import solve
@@ -103,7 +104,7 @@ def known(value: Any) -> bool:
 
 def tolerances(rtol: Any, atol: Any, y0: Any) -> tuple[Any, Any]:
     """Numbers, or `[B, 1]`."""
-    found, least = [], {"rtol": 20 * float(jnp.finfo(y0.dtype).eps), "atol": 0.0}
+    found, least = [], {"rtol": tolerance_floor(float(jnp.finfo(y0.dtype).eps)), "atol": 0.0}
     for name, value in (("rtol", rtol), ("atol", atol)):
         here = np.asarray(value, float) if known(value) else None
         value = jnp.asarray(value, y0.dtype)
