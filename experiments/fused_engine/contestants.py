@@ -28,12 +28,16 @@ TRAINING = {  # label: library and options
     "torchode": ("torchode", {}),
     "torchdiffeq": ("torchdiffeq", {"guarded": True}),
     "torchdyn": ("torchdyn", {}),
+    "the products alone": ("bare", {}),
 }
 STAGES = 6  # evaluations of the field in a step
+BARE = 40  # steps of each subject in `bare`
 
 
 def training(name: str, options: dict[str, Any]) -> tuple[Callable[[], float], Callable[[], float]]:
     """A training step of the default problem, and how many steps of all subjects its last solve kept or took."""
+    if name == "bare":
+        return bare(), lambda: 100.0 * BARE
     data = load(Data())
     weights = {key: value.astype(np.float32) for key, value in Mlp().initial_params(2, 0).items()}
     solver = Solver()
@@ -56,6 +60,41 @@ def engine(data, weights, solver, options):
         return last[0].loss
 
     return step, lambda: float(np.asarray(last[0].report.accepted).sum())
+
+
+def bare() -> Callable[[], float]:
+    """What a training step cannot do without: the products of its steps, 100 subjects on two devices, in JAX.
+
+    Those of the stages one after the other, forward and backward, and the weights' gradients in one product for each;
+    no rejected steps, no report points, nothing of a Runge-Kutta method.
+    """
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import Mesh
+    from jax.sharding import PartitionSpec as P
+
+    frameworks.load("fused").create(Solver(), shards=2)  # has JAX see two devices
+    weights = [jnp.asarray(w, jnp.float32) for n, w in Mlp().initial_params(2, 0).items() if n.startswith("weight")]
+    count = BARE * STAGES
+
+    def chain(x, factors):
+        for factor in factors:
+            x = jnp.matmul(x, factor, precision="highest")
+        return x
+
+    def shard(y, cotangent, wide):
+        there = jax.lax.fori_loop(0, count, lambda _, y: jnp.tanh(chain(y, weights)), y)
+        home = jax.lax.fori_loop(0, count, lambda _, c: jnp.tanh(chain(c, [w.T for w in weights[::-1]])), cotangent)
+        rows = jnp.tile(wide, (count, 1)) * there[0, 0]
+        narrow = jnp.tile(home, (count, 1))
+        pairs = (narrow, rows), (rows, rows[::-1]), (narrow, rows)
+        return [jnp.matmul(one.T, other, precision="highest") for one, other in pairs]
+
+    mesh, part = Mesh(jax.devices()[:2], ("subjects",)), P("subjects")
+    step = jax.jit(jax.shard_map(shard, mesh=mesh, in_specs=(part, part, part), out_specs=part, check_vma=False))
+    random = np.random.default_rng(0)
+    given = [jnp.asarray(random.standard_normal((100, size)), jnp.float32) for size in (2, 2, 64)]
+    return lambda: float(np.asarray(step(*given)[0]).sum())
 
 
 def flops(steps: float, model: Mlp) -> float:
