@@ -1,12 +1,16 @@
 """What the fused engine is worth: against each library, and against the arithmetic that there is. See README.md.
 
-python -m experiments.fused_engine.run [--quick]
+python -m experiments.fused_engine.run [--quick] [--only training cycles products programs grown]
+
+`--only` measures some parts again; the others stay as they are in results.json.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +22,7 @@ from pk_event_fit.fields import Mlp
 from pk_event_fit.metrics.performance import rss_mb, rss_peak_mb
 
 MODULE = "experiments.fused_engine.run"
+RESULTS = Path(__file__).parent / "results.json"
 LIMIT = 300.0  # seconds for what a worker is asked once
 CYCLES = ("fused", "diffrax", "torchdyn", "torchdiffeq", "torchode")
 HELD: dict = {}
@@ -68,6 +73,32 @@ def counted():
     return float(np.median(HELD["counts"]))
 
 
+def program(name):
+    """What the compiler makes of a gradient of the default problem, and what it takes for it."""
+    from pk_event_fit import frameworks
+    from pk_event_fit.data import Data, batch_of, load
+    from pk_event_fit.frameworks.base import Solver
+    from pk_event_fit.training import gradient_step, mean_squared_error
+
+    imported(name)
+    framework, data = frameworks.load(name).create(Solver()), load(Data())
+    params = {key: framework.arrays.asarray(value) for key, value in Mlp().initial_params(2, 0).items()}
+    batch = batch_of(framework.arrays, data, None)
+    step = gradient_step(framework, mean_squared_error(framework, Mlp(), data.grid), None)
+    found, before = [time.perf_counter()], rss_peak_mb()
+    lowered = step.lower(params, *batch[:3])
+    found.append(time.perf_counter())
+    compiled = lowered.compile()
+    found.append(time.perf_counter())
+    return {
+        "trace_s": found[1] - found[0],
+        "compile_s": found[2] - found[1],
+        "kernels": compiled.as_text().count(" fusion("),
+        "compiler_mb": rss_peak_mb() - before,
+        "buffers_mb": compiled.memory_analysis().temp_size_in_bytes / 1e6,
+    }
+
+
 def grow(subjects, doses, gradient):
     before = rss_mb()
     step = contestants.growing(subjects, doses, gradient)
@@ -80,21 +111,36 @@ def products():
 
 
 def main():
-    chosen = options(__doc__)
+    chosen = options(__doc__, only=())
     if chosen.worker:
         return serve(
-            {"prepare": prepare, "cycle": cycle, "block": block, "counted": counted, "grow": grow, "products": products}
+            {
+                "prepare": prepare,
+                "cycle": cycle,
+                "block": block,
+                "counted": counted,
+                "grow": grow,
+                "products": products,
+                "program": program,
+            }
         )
     quick = chosen.quick
     rounds, calls = (2, 2) if quick else (12, 10)
-    results = {
-        "training": measure({label: ("prepare", {"label": label, "calls": calls}) for label in contestants.TRAINING},
-                            rounds, calls, "fused, 2 shards"),
-        "cycles": measure({name: ("cycle", {"name": name, "batch": 8 if quick else 256}) for name in CYCLES},
-                          rounds, 1 if quick else 3, "fused"),
-        "products": together_products(),
-        "grown": growth(quick),
+    parts = {
+        "training": lambda: measure(
+            {label: ("prepare", {"label": label, "calls": calls}) for label in contestants.TRAINING},
+            rounds, calls, "fused, 2 shards",
+        ),
+        "cycles": lambda: measure(
+            {name: ("cycle", {"name": name, "batch": 8 if quick else 256}) for name in CYCLES},
+            rounds, 1 if quick else 3, "fused",
+        ),
+        "products": together_products,
+        "programs": programs,
+        "grown": lambda: growth(quick),
     }  # fmt: skip
+    before = json.loads(RESULTS.read_text()) if chosen.only else {}
+    results = {name: part() if name in (chosen.only or parts) else before[name] for name, part in parts.items()}
     leave("fused_engine", chosen, results, tables(results), draw(results))
 
 
@@ -128,6 +174,14 @@ def together_products():
     with Worker(MODULE) as one, Worker(MODULE) as other, ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda worker: worker.ask("products"), (one, other))
         return sum(found)
+
+
+def programs():
+    found = {}
+    for name in ("fused", "diffrax"):
+        with Worker(MODULE) as worker:
+            found[name] = worker.ask("program", limit=LIMIT, name=name)
+    return found
 
 
 def growth(quick):
@@ -180,6 +234,13 @@ def tables(results):
         f"{digits(100 * rate / results['products'])} %. Its products alone, in the same compiler on the same devices, "
         f"take {digits(least)} ms: what is built on it cannot be more than {digits(other / least)} times as fast as "
         "Diffrax's best row.",
+        "What compiling a gradient takes, through the package (kernels: fusions of the compiled program; buffers: what "
+        "the program itself needs):",
+        table(["", "traced, s", "compiled, s", "kernels", "ms a kernel", "memory of the compiler, MB", "buffers, MB"], [
+            [name, digits(row["trace_s"]), digits(row["compile_s"]), f"{row['kernels']}",
+             digits(1e3 * row["compile_s"] / row["kernels"]), digits(row["compiler_mb"]), digits(row["buffers_mb"])]
+            for name, row in results["programs"].items()
+        ]),
         "Van der Pol, one cycle; ms a solve, ms a step of the loop, steps, and ms a step against the engine's:",
         table(["", "ms a solve", "ms a step", "steps", "ratio"], cycles),
         "A gradient of the engine, 5 report points an interval:",

@@ -14,11 +14,12 @@ from ..errors import ConfigError
 from ..intervals import Interval, Report
 from .adjoint import Asked, back
 from .dense import Held, interpolate
-from .forward import Engine, begin, inner, run
+from .forward import Engine, begin, heavy, inner, run
 from .tape import Moment, Tape, blank
 
 MARKS = 32  # checkpoints in a chunk
-SUBJECTS = 1024  # that are solved at once: what a step reads and writes of more falls out of the cache
+SUBJECTS = 128  # that are solved at once: what a step reads and writes of more falls out of the cache
+LIGHT = 1024  # and of a field that is a few operations
 
 
 class Solved(NamedTuple):
@@ -80,8 +81,10 @@ def solve(
         `[S, K, B, D]`, and a `Report` with leaves `[S, B]`.
     """
     work = functools.partial(together, engine, params, grid=grid, group=group, keep=keep)
-    if len(initial) > SUBJECTS:
-        return in_blocks(work, initial, table, tolerance)
+    row = by_axis(lambda _, leaf, __: leaf[0], table._replace(points=None))
+    most = SUBJECTS if heavy(engine, params, inner(row), initial) else LIGHT
+    if len(initial) > most:
+        return in_blocks(work, initial, table, tolerance, most)
     # In a program for a batch of one, a batch could not be told from what is broadcast.
     states, report = work(*more_subjects(initial, table, tolerance, max(len(initial), 2)))
     return states[:, :, : len(initial)], jax.tree.map(lambda leaf: leaf[:, : len(initial)], report)
@@ -103,10 +106,10 @@ def together(engine: Engine, params: Any, initial: Any, table: Interval, toleran
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], (states, report))
 
 
-def in_blocks(work, initial, table: Interval, tolerance: tuple):
-    """Many subjects, block after block of the same size."""
+def in_blocks(work, initial, table: Interval, tolerance: tuple, most: int):
+    """Many subjects, block after block of the same size, at `most` so many."""
     size = len(initial)
-    blocks = -(-size // SUBJECTS)
+    blocks = -(-size // most)
     each = -(-size // blocks)
 
     def split(leaf, axis):

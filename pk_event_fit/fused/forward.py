@@ -115,7 +115,7 @@ def stages(engine: Engine, params: Any, row: Interval, moment: Moment, h: Any) -
     carry = blank.at[0].set(moment.y), blank.at[0].set(moment.slope)
     # Written out, the compiler takes as long for each stage as for all in a loop. But what a loop costs is more than
     # a few operations.
-    if heavy(jax.make_jaxpr(engine.rhs)(h, moment.y, params, row).jaxpr):
+    if heavy(engine, params, row, moment.y):
         return jax.lax.fori_loop(1, len(c), body, carry)
     states, slopes = [moment.y], [moment.slope]
     for k in range(1, len(c)):
@@ -125,10 +125,14 @@ def stages(engine: Engine, params: Any, row: Interval, moment: Moment, h: Any) -
     return jnp.stack(states), jnp.stack(slopes)
 
 
-def heavy(program: Jaxpr) -> bool:
-    """Whether a program is more than a few operations."""
-    inner = [part for step in program.eqns for part in jaxprs_in_params(step.params)]
-    return any(step.primitive.name in LARGE for step in program.eqns) or any(map(heavy, inner))
+def heavy(engine: Engine, params: Any, row: Interval, y: Any) -> bool:
+    """Whether the field is more than a few operations."""
+
+    def large(program: Jaxpr) -> bool:
+        inside = [part for step in program.eqns for part in jaxprs_in_params(step.params)]
+        return any(step.primitive.name in LARGE for step in program.eqns) or any(map(large, inside))
+
+    return large(jax.make_jaxpr(engine.rhs)(y[:, 0], y, params, row).jaxpr)
 
 
 def weighted(weights: Any, slopes: Any) -> Any:
