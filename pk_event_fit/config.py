@@ -14,7 +14,7 @@ import numpy as np
 
 from . import frameworks
 from .arrays.base import tolerance_floor
-from .data import Data
+from .data import Data, settled
 from .errors import ConfigError
 from .fields import Mlp
 from .frameworks.base import Solver
@@ -157,7 +157,7 @@ class Config:
         if size is not None and self.data.source == "simulated" and size > self.data.subjects:
             raise ConfigError(f"training.batch_size={size}: the cohort has {self.data.subjects} subjects")
         data = self.data
-        if self.study.probes and data.source == "table":
+        if self.study.probes and data.tabular:
             raise ConfigError("study.probes: a comparison needs amounts on a grid, which a table does not hold")
         if self.study.probes and (data.doses is not None or data.kinetics != "pk_2c" or data.scale != 1 or data.volume):
             raise ConfigError(
@@ -183,11 +183,18 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def decided(config: Config, group: str | None) -> Config:
-    """The config with what it left open decided: framework and precision, which are said, group, and absolute path."""
+    """The config with what it left open decided: framework and precision, which are said, group, absolute path, and
+    what a Croissant file tells of itself.
+
+    Raises:
+        DataError: That file cannot be read, or says something else than the config.
+    """
     if config.tracking.group is None:
         config = replace(config, tracking=replace(config.tracking, group=group))
     if config.data.path is not None:  # a run may be resumed from another folder
         config = replace(config, data=replace(config.data, path=str(Path(config.data.path).expanduser().absolute())))
+    if config.data.source == "croissant":
+        config = replace(config, data=settled(config.data))
     if config.framework.name is None:
         others = ", ".join(name for name in frameworks.available() if name != frameworks.DEFAULT)
         print(f"no framework named: taking {frameworks.DEFAULT}; the others are {others} (framework=NAME)", flush=True)

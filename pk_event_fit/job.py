@@ -71,7 +71,8 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
     if cohort.ignored:
         end = "a last observation" if cohort.table else f"the end at {cohort.times[-1, -1]:g} h"
         print(f"{cohort.ignored} of the doses come after {end}: they change nothing", flush=True)
-    if cohort.table is not None and (others := cohort.table.table.extra.keys() - {"MDV", config.data.per}):
+    table = None if cohort.table is None else cohort.table.table
+    if table is not None and (others := {*table.extra, *table.covariates} - {"MDV", config.data.per}):
         print(f"columns that are not used: {', '.join(sorted(others))}", flush=True)
     settings = {**asdict(config), "variant": variant, "provenance": about}
     tracking = config.tracking

@@ -19,7 +19,7 @@ LAYERS = [
     ["records", "intervals"],
     ["fused"],
     ["frameworks", "integrate", "nonmem", "doses"],
-    ["events", "cycles", "datasets"],
+    ["events", "cycles", "datasets", "croissant"],
     ["table"],
     ["dosing", "clocks"],
     ["simulate"],
@@ -53,6 +53,7 @@ OWNERS = {
     "torchdiffeq": ["frameworks/torchdiffeq"],
     "torchdyn": ["frameworks/torchdyn"],
     "torchode": ["frameworks/torchode"],
+    "mlcroissant": [],
 }  # fmt: skip
 SOLVERS = {"diffrax", "torchdiffeq", "torchdyn", "torchode"}
 PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}

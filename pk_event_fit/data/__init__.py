@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from .archives import describe, load_archive, settled
 from .cohort import Batch, Cohort, batch_of, batches, split
 from .grids import DEFAULT_PATH, SCHEMA_VERSION, load_grid, write
 from .settings import Data
 from .tables import load_table
 
-__all__ = ["DEFAULT_PATH", "SCHEMA_VERSION", "Batch", "Cohort", "Data", "batch_of", "batches", "load", "split", "write"]
+__all__ = [
+    "DEFAULT_PATH", "SCHEMA_VERSION", "Batch", "Cohort", "Data", "batch_of", "batches", "describe", "load", "settled",
+    "split", "write",
+]  # fmt: skip
 
 
 def load(settings: Data) -> Cohort:
@@ -17,4 +21,5 @@ def load(settings: Data) -> Cohort:
         DataError: The file is damaged, does not hold what it should, or is not what the settings ask for.
         ScheduleError: A row of a table is impossible for its compartments.
     """
-    return load_table(settings) if settings.source == "table" else load_grid(settings)
+    loaders = {"table": load_table, "croissant": load_archive}
+    return loaders.get(settings.source, load_grid)(settings)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import compartments, store
+from ..dosing import Schedule
 from ..errors import ConfigError, DataError
 from ..frameworks.base import Interval
 from ..simulate import Design, Population, Simulation, simulate
@@ -32,6 +33,11 @@ def load_grid(settings: Data) -> Cohort:
     Raises:
         DataError: The file is damaged, does not hold what it should, or is not what the settings ask for.
     """
+    return planned_grid(settings)[0]
+
+
+def planned_grid(settings: Data) -> tuple[Cohort, Schedule]:
+    """As `load_grid`, with the schedule that its doses make."""
     path, arrays, about = _simulated(settings) if settings.source == "simulated" else _read(settings)
     amounts = _amounts(arrays, path)
     subjects, rows, points, size = amounts.shape
@@ -57,7 +63,7 @@ def load_grid(settings: Data) -> Cohort:
         more |= {"steady.place": plan.steady.place}
         more |= {f"steady.{name}": leaf for name, leaf in plan.steady.cycle._asdict().items()}
     fitted |= {name: leaf for name, leaf in more.items() if leaf is not None}
-    return Cohort(
+    cohort = Cohort(
         amounts=amounts + noise,
         initial=initial,
         intervals=table,
@@ -68,6 +74,7 @@ def load_grid(settings: Data) -> Cohort:
         ignored=int(plan.ignored[0]),
         steady=plan.steady,
     )
+    return cohort, plan
 
 
 def _names(kind: type) -> list[str]:

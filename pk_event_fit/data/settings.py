@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ConfigError
 from ..simulate import Design, Population
 
-SOURCES = ("simulated", "file", "table")
+SOURCES = ("simulated", "file", "table", "croissant")
 ERRORS = ("additive", "log")
 
 
@@ -19,15 +19,16 @@ class Data(Population, Design):
     """Where the cohort comes from.
 
     Attributes:
-        source: `simulated`, from a file that is made on first use; `file`, any npz with `all_solutions`; or `table`, a
-            NONMEM-style table of doses and observations.
+        source: `simulated`, from a file that is made on first use; `file`, any npz with `all_solutions`; `table`, a
+            NONMEM-style table of doses and observations; or `croissant`, a folder or zip of one with what it leaves
+            unsaid: compartments, initial amounts, units, what happens to doses on their way in.
         path: The file; None for `data/pk_dataset_2C.npz`, with a digest of the settings where they are not the default.
         dataset: In its place, a table that the package knows: `theophylline`, `indometacin`, `phenobarbital` or
             `remifentanil`.
         noise_sd: Standard deviation of noise added to what is observed, mg; not in tables.
         held_out: Subjects that the fit does not see, drawn by `seed`.
-        compartments: Names of a table's compartments, in the order of CMT.
-        measured: The one that observations without CMT are of.
+        compartments: Names of a table's compartments, in the order of CMT; None for those that the file tells.
+        measured: The one that observations without CMT are of, likewise.
         volume: Where concentrations were measured, the volume of distribution to begin with, L: an amount divided by
             it is a concentration, and it is fitted with the weights. None where amounts were measured.
         scale: Amount that counts as one to the network, mg: about the largest there is.
@@ -60,6 +61,11 @@ class Data(Population, Design):
     observed_unit: str = "mg"
     time_unit: str = "h"
 
+    @property
+    def tabular(self) -> bool:
+        """Whether each subject has doses and observations of its own."""
+        return self.source in ("table", "croissant")
+
     def __post_init__(self):
         Population.__post_init__(self)
         Design.__post_init__(self)
@@ -76,7 +82,7 @@ class Data(Population, Design):
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise ConfigError(f"data.{name}={value}: must be above 0, and finite")
-        if self.source == "table":
+        if self.tabular:
             self._check_table()
             return
         for name in ("dataset", "volume", "per", "lag", "bioavailability", "modelled_rate", "modelled_duration"):
@@ -86,14 +92,19 @@ class Data(Population, Design):
             raise ConfigError(f"data.error={self.error}: is for tables alone (data=nonmem)")
 
     def _check_table(self) -> None:
-        if (self.path is None) == (self.dataset is None):
+        told = self.source == "croissant"
+        if told and (self.path is None or self.dataset is not None):
+            raise ConfigError("data.path: data=croissant needs the path of a folder or zip, and no data.dataset")
+        if not told and (self.path is None) == (self.dataset is None):
             raise ConfigError("data.path, data.dataset: a table needs one of the two")
         if self.noise_sd:
             raise ConfigError(f"data.noise_sd={self.noise_sd}: what a table holds has been measured; leave it 0")
         names = self.compartments
+        if told and names is None:
+            return
         if not names or len(set(names)) != len(names):
             raise ConfigError(f"data.compartments={names}: a table needs their names, all different")
-        if self.measured not in names:
+        if self.measured not in names and not (told and self.measured is None):
             raise ConfigError(f"data.measured={self.measured}: choose one of {', '.join(names)}")
         for name in ("lag", "bioavailability", "modelled_rate", "modelled_duration"):
             values: Any = getattr(self, name)

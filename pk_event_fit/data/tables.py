@@ -26,14 +26,30 @@ def load_table(settings: Data) -> Cohort:
         ScheduleError: A row is impossible for these compartments.
     """
     name, table = _read(settings)
-    table = _prepared(table, settings, name)
+    return cohort_of(table, settings, name)
+
+
+def cohort_of(table: Table, settings: Data, name: str, initial: np.ndarray | None = None) -> Cohort:
+    """The cohort of a table that has been read; `name` is what messages call it.
+
+    Args:
+        table: Its rows.
+        settings: Its compartments, and what is to be made of it.
+        name: What messages call it.
+        initial: Amounts before each subject's first row, in the unit of AMT, `[B, D]`; None for none.
+
+    Raises:
+        DataError, ScheduleError: As `load_table`.
+    """
+    size = len(settings.compartments or ())
+    amount = np.zeros((len(table.ids), size)) if initial is None else initial
+    table, initial = _prepared(table, amount, settings, name)
     try:
         planned = schedule_of(table, settings)
     except ScheduleError as error:
         raise ScheduleError(f"{name}: {error}") from error
-    size = len(settings.compartments or ())
     amounts, weights = _slots(table, planned, name, settings)
-    intervals, initial = planned.intervals, np.zeros((len(table.ids), size))
+    intervals = planned.intervals
     arrays = {"amounts": np.nan_to_num(amounts), "weights": weights, "initial": initial}
     arrays |= {f"table.{key}": leaf for key, leaf in intervals._asdict().items() if leaf is not None}
     if planned.steady is not None:
@@ -75,7 +91,7 @@ def _read(settings: Data) -> tuple[str, Table]:
     return str(path), nonmem.read(path, covariates=(settings.per,) if settings.per else ())
 
 
-def _prepared(table: Table, settings: Data, name: str) -> Table:
+def _prepared(table: Table, initial: np.ndarray, settings: Data, name: str) -> tuple[Table, np.ndarray]:
     """Observations with the compartment that they are of, and amounts by whatever they are to be divided by."""
     rows = table.records
     rows = rows._replace(compartment=np.where(rows.compartment == 0, _usual(settings), rows.compartment))
@@ -88,6 +104,7 @@ def _prepared(table: Table, settings: Data, name: str) -> Table:
             row = int(wrong.argmax())
             raise DataError(f"{name}: {place(rows, row)}: {settings.per} {share[row]}: must be above 0 to divide by")
         rows = rows._replace(amount=rows.amount / share, rate=np.where(rows.rate > 0, rows.rate / share, rows.rate))
+        initial = initial / share[np.searchsorted(rows.subject, np.arange(len(table.ids)))][:, None]
     if settings.error == "log" and (wrong := rows.used & ~(rows.observed > 0)).any():
         row = int(wrong.argmax())
         raise DataError(f"{name}: {place(rows, row)}: DV {rows.observed[row]}: data.error=log needs values above 0")
@@ -98,7 +115,7 @@ def _prepared(table: Table, settings: Data, name: str) -> Table:
             "set its MDV to 1"
         )
     # What changes with time would cut intervals for nothing.
-    return table._replace(records=rows._replace(covariates=None))
+    return table._replace(records=rows._replace(covariates=None)), initial
 
 
 def _usual(settings: Data) -> int:

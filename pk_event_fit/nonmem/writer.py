@@ -20,17 +20,17 @@ def write(path: Path, table: Table) -> None:
     store.write_text(Path(path).expanduser(), render(table))
 
 
-def render(table: Table) -> str:
+def render(table: Table, missing: str = ".") -> str:
     """The table as text that `parse` reads as the same table, but for `line`.
 
     (With the same `negative`, and with the same `covariates` where they were named.) Commas; each number as the
-    shortest text that reads as the same bits; `.` for no DV or limit, for CMT 0, and for AMT, RATE, ADDL, II and SS
-    that are 0 in a row that is no dose.
+    shortest text that reads as the same bits; `missing`, which may be nothing, for no DV or limit, for CMT 0, and for
+    AMT, RATE, ADDL, II and SS that are 0 in a row that is no dose.
 
     Raises:
         DataError: There are no values for a column.
     """
-    texts = _texts(table)
+    texts = _texts(table, missing)
     if absent := [column for column in table.columns if key_of(column) not in texts]:
         raise DataError(f"column {absent[0]}: the table has no values for it")
     lines = map(",".join, zip(*(texts[key_of(column)] for column in table.columns), strict=True))
@@ -101,7 +101,7 @@ def _check_values(records: Records, covariates: Sequence[str]) -> None:
             raise DataError(f"row {int(wrong.argmax())}: {name} {known[wrong][0]}: must be finite, or NaN for none")
 
 
-def _texts(table: Table) -> dict[str, list[str]]:
+def _texts(table: Table, missing: str) -> dict[str, list[str]]:
     """What every column of the file could hold, by key."""
     records, labels = table.records, [_quoted(label) for label in table.ids]
     gives = np.isin(records.kind, (DOSE, RESET_AND_DOSE))
@@ -111,26 +111,26 @@ def _texts(table: Table) -> dict[str, list[str]]:
     texts = {
         "ID": [labels[subject] for subject in records.subject.tolist()],
         "TIME": shortest(records.time),
-        "DV": _dotted(records.observed, given),
-        "CMT": _dotted(records.compartment, records.compartment != 0),
+        "DV": _shown(records.observed, given, missing),
+        "CMT": _shown(records.compartment, records.compartment != 0, missing),
         "EVID": shortest(records.kind),
         "MDV": np.where((records.kind == OBSERVATION) & given, mdv, idle).tolist(),
     }
     fields = {"AMT": "amount", "RATE": "rate", "ADDL": "additional", "II": "interval", "SS": "steady"}
     for key, field in fields.items():
         values = getattr(records, field)
-        texts[key] = _dotted(values, gives | (values != 0))
+        texts[key] = _shown(values, gives | (values != 0), missing)
     if records.censored is not None:
         texts["CENS"] = shortest(records.censored)
     if records.limit is not None:
-        texts["LLOQ"] = _dotted(records.limit, ~np.isnan(records.limit))
+        texts["LLOQ"] = _shown(records.limit, ~np.isnan(records.limit), missing)
     if records.covariates is not None:
         texts |= {key_of(name): shortest(records.covariates[:, k]) for k, name in enumerate(table.covariates)}
     return {key_of(name): [_quoted(text) for text in column] for name, column in table.extra.items()} | texts
 
 
-def _dotted(values: np.ndarray, shown: np.ndarray) -> list[str]:
-    return [text if keep else "." for text, keep in zip(shortest(values), shown.tolist(), strict=True)]
+def _shown(values: np.ndarray, shown: np.ndarray, missing: str) -> list[str]:
+    return [text if keep else missing for text, keep in zip(shortest(values), shown.tolist(), strict=True)]
 
 
 def _quoted(text: str) -> str:
