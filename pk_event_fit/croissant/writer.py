@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import zipfile
@@ -16,6 +15,7 @@ from .. import nonmem, store
 from ..errors import ConfigError, DataError
 from ..nonmem.reader import KNOWN
 from ..nonmem.text import key_of
+from ..nonmem.writer import quoted
 from ..records import shortest
 from .dataset import Dataset, check, identical
 from .files import LARGEST, NOTE
@@ -99,11 +99,7 @@ def _columns(dataset: Dataset) -> Iterable[tuple[str, str, str]]:
 
 
 def _csv(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue()
+    return "".join(",".join(map(quoted, row)) + "\n" for row in (header, *rows))
 
 
 def _zipped(files: Mapping[str, bytes]) -> bytes:

@@ -34,7 +34,7 @@ def render(table: Table, missing: str = ".") -> str:
     if absent := [column for column in table.columns if key_of(column) not in texts]:
         raise DataError(f"column {absent[0]}: the table has no values for it")
     lines = map(",".join, zip(*(texts[key_of(column)] for column in table.columns), strict=True))
-    return "\n".join([",".join(map(_quoted, table.columns)), *lines, ""])
+    return "\n".join([",".join(map(quoted, table.columns)), *lines, ""])
 
 
 def of_records(records: Records, ids: Sequence[str] | None = None, covariates: Sequence[str] = ()) -> Table:
@@ -103,7 +103,7 @@ def _check_values(records: Records, covariates: Sequence[str]) -> None:
 
 def _texts(table: Table, missing: str) -> dict[str, list[str]]:
     """What every column of the file could hold, by key."""
-    records, labels = table.records, [_quoted(label) for label in table.ids]
+    records, labels = table.records, [quoted(label) for label in table.ids]
     gives = np.isin(records.kind, (DOSE, RESET_AND_DOSE))
     given = ~np.isnan(records.observed)
     mdv = np.where(records.used, "0", "1")
@@ -126,12 +126,13 @@ def _texts(table: Table, missing: str) -> dict[str, list[str]]:
         texts["LLOQ"] = _shown(records.limit, ~np.isnan(records.limit), missing)
     if records.covariates is not None:
         texts |= {key_of(name): shortest(records.covariates[:, k]) for k, name in enumerate(table.covariates)}
-    return {key_of(name): [_quoted(text) for text in column] for name, column in table.extra.items()} | texts
+    return {key_of(name): [quoted(text) for text in column] for name, column in table.extra.items()} | texts
 
 
 def _shown(values: np.ndarray, shown: np.ndarray, missing: str) -> list[str]:
     return [text if keep else missing for text, keep in zip(shortest(values), shown.tolist(), strict=True)]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A field of CSV, in quotes where it needs them; `csv.writer` leaves a lone carriage return without."""
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
