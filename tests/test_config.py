@@ -15,7 +15,11 @@ from pk_event_fit.config import Config, from_dict
 from pk_event_fit.errors import ConfigError
 from pk_event_fit.frameworks.base import Framework
 
-NEEDS = {"data=file": ["data.path=cohort.npz"], "data=nonmem": ["data.path=mine.csv"]}
+NEEDS = {
+    "data=file": ["data.path=cohort.npz"],
+    "data=nonmem": ["data.path=mine.csv"],
+    "data=croissant": ["data.path=mine.zip"],
+}
 OPTIONS = sorted(f"{path.parent.relative_to(cli.CONF).as_posix()}={path.stem}" for path in cli.CONF.glob("*/**/*.yaml"))
 NAMES = sorted(path.stem for path in (cli.CONF / "framework").glob("*.yaml"))
 

@@ -18,7 +18,7 @@ from .. import nonmem
 from ..errors import DataError
 from ..records import OBSERVATION, Records
 from .dataset import Compartment, Dataset, check
-from .files import objects, rows_of, text_of
+from .note import objects, rows_of, text_of
 
 INITS = "/inits"
 LINES = ("application/jsonlines", "application/jsonl", "application/x-jsonlines", "application/x-ndjson")

@@ -13,8 +13,9 @@ from ..errors import DataError
 from ..nonmem.reader import NUMBER
 from ..nonmem.text import key_of
 from .dataset import ABOUT, Compartment, Dataset, check
-from .files import Take, contents, note_of, opened, rows_of
+from .files import Take, opened
 from .measurements import of_measurements
+from .note import contents, note_of, rows_of
 
 COMPARTMENTS = (
     "number", "name", "description", "measured", "lag", "bioavailability", "modelled_rate", "modelled_duration"
