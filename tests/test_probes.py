@@ -93,19 +93,23 @@ def test_the_exact_gradient_is_that_of_central_differences(reference):
     single = Interval(*(leaf if k == 0 or leaf is None else leaf[:, :1] for k, leaf in enumerate(chosen.intervals)))
     hours = [bench.cohort.grid * 12.0] * 4
 
-    def loss(params, points=slice(None)):
+    def errors(params):
         found = trajectory(field_flow(bench.field, params), single, chosen.initial[:1], hours)
-        return float(((np.stack(found, 1) - chosen.amounts)[:, :, points] ** 2).mean())
+        return np.stack(found, 1) - chosen.amounts
 
-    assert loss(bench.params) == pytest.approx(told["loss"], rel=1e-8)
-    assert loss(bench.params, exact.few(12)) == pytest.approx(few, rel=1e-8)
-    for name, index in (("weight_0", (0, 1)), ("bias_0", (2,)), ("weight_1", (3, 0)), ("bias_1", (1,))):
-        sides = []
+    at_start = errors(bench.params)
+    assert (at_start**2).mean() == pytest.approx(told["loss"], rel=1e-8)
+    assert (at_start[:, :, exact.few(12)] ** 2).mean() == pytest.approx(few, rel=1e-8)
+    for name, values in gradient.items():
+        index, sides = np.unravel_index(abs(values).argmax(), values.shape), []
         for sign in (1, -1):
             moved = {key: value.copy() for key, value in bench.params.items()}
             moved[name][index] += sign * 1e-4
-            sides.append(loss(moved))
-        assert gradient[name][index] == pytest.approx((sides[0] - sides[1]) / 2e-4, rel=1e-5)
+            sides.append(errors(moved))
+        # a^2 - b^2 = (a - b)(a + b): of two losses of 11,285 mg^2 the difference would be nothing but rounding.
+        difference = ((sides[0] - sides[1]) * (sides[0] + sides[1])).mean()
+        # The first layer is saturated and weighs a millionth of the whole, which is what its error is relative to.
+        assert values[index] == pytest.approx(difference / 2e-4, rel=1e-5, abs=1e-9 * told["norm"])
     assert told["uncertainty"] < 1e-5
 
 
