@@ -65,7 +65,8 @@ class Arrays(abc.ABC):
     """An array library at one precision on one device.
 
     Attributes:
-        xp: The library's module with `affine(x, w, b)` and the activations `relu, silu, selu, softplus` added.
+        xp: The library's module with `affine(x, w, b)`, the activations `relu, silu, selu, softplus, rbf`, and
+            `constant(values, like)`, a tuple of numbers as an array of the kind of `like`, added.
         dtype: The library's floating type.
         eps: Machine epsilon of that type.
     """

@@ -26,6 +26,8 @@ class NumpyArrays(Arrays):
             silu=lambda x: x / (1 + np.exp(-x)),
             selu=_selu,
             softplus=lambda x: np.logaddexp(x, 0),
+            rbf=lambda x: np.exp(-x * x),
+            constant=lambda values, like: np.asarray(values, like.dtype),
         )
 
     def asarray(self, x):

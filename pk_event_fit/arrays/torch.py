@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 
 import torch
@@ -17,6 +18,16 @@ def _affine(x, w, b):
     return torch.addmm(b, x, w) if x.dim() == 2 else x @ w + b
 
 
+def _constant(values, like):
+    return _tensor(values, like.dtype, like.device)
+
+
+@functools.lru_cache(maxsize=256)
+def _tensor(values, dtype, device):
+    # Kept: a field asks for its own at each evaluation.
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
 # torch takes softplus(x) for x above 20, which is 2e-9 off; above 40 it is so to the last bit of float64.
 SOFTPLUS_THRESHOLD = 40
 
@@ -26,6 +37,8 @@ XP = Namespace(
     affine=_affine,
     silu=torch.nn.functional.silu,
     softplus=lambda x: torch.nn.functional.softplus(x, threshold=SOFTPLUS_THRESHOLD),
+    rbf=lambda x: torch.exp(-x * x),
+    constant=_constant,
 )
 
 

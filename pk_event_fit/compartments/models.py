@@ -71,7 +71,11 @@ class Kinetics:
 
     def __call__(self, xp, params, t, y, covariates):
         """Rates of change, mg/h, of amounts `[..., D]` at parameters `[..., P]`, in the arrays of `xp`."""
-        p, amounts = _by_name(self.parameters, covariates), _by_name(self.compartments, y)
+        return self.change(xp, _by_name(self.parameters, covariates), y)
+
+    def change(self, xp, p: dict[str, Any], y) -> Any:
+        """The same with each parameter by its name, a number or `[...]`."""
+        amounts = _by_name(self.compartments, y)
         central = amounts["central"]
         inward = _eliminated(p, central)
         change: dict[str, Any] = {}
