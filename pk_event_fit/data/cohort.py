@@ -44,6 +44,7 @@ class Cohort(NamedTuple):
         weights: How many observations each number of `amounts` is the mean of (of logarithms, where these are fitted),
             `[B, S, K, D]`; None for one each.
         table: The table it was read from, with its schedule, or None.
+        covariates: Names of those in `intervals`, C of them, in their order.
     """
 
     amounts: np.ndarray
@@ -57,6 +58,7 @@ class Cohort(NamedTuple):
     steady: Steady | None = None
     weights: np.ndarray | None = None
     table: Source | None = None
+    covariates: tuple[str, ...] = ()
 
     @property
     def observed(self) -> np.ndarray:

@@ -16,6 +16,7 @@ from ..errors import ConfigError, DataError
 from ..frameworks.base import Interval
 from ..simulate import Design, Population, Simulation, simulate
 from .cohort import Cohort
+from .covariates import covariates_of, with_covariates
 from .settings import Data
 
 SCHEMA_VERSION = 1
@@ -42,7 +43,8 @@ def planned_grid(settings: Data) -> tuple[Cohort, Schedule]:
     amounts = _amounts(arrays, path)
     subjects, rows, points, size = amounts.shape
     design = _design(arrays, settings, path)
-    plan = design.schedule(subjects, size)
+    names, values = covariates_of(arrays, settings, path, subjects)
+    plan = with_covariates(design.schedule(subjects, size), values)
     table = plan.intervals
     if len(table.start) != rows:
         raise DataError(
@@ -58,7 +60,7 @@ def planned_grid(settings: Data) -> tuple[Cohort, Schedule]:
     replaced = plan.steady is not None and bool(plan.steady.place[:, 0].any())
     initial = np.zeros((subjects, size)) if replaced else amounts[:, 0, 0] - table.bolus[0]
     fitted = {"amounts": amounts + noise, "initial": initial, "bolus": table.bolus, "duration": table.duration}
-    more = {"rate": table.rate, "keep": table.keep}
+    more = {"rate": table.rate, "keep": table.keep, "covariates": table.covariates}
     if plan.steady is not None:
         more |= {"steady.place": plan.steady.place}
         more |= {f"steady.{name}": leaf for name, leaf in plan.steady.cycle._asdict().items()}
@@ -73,6 +75,7 @@ def planned_grid(settings: Data) -> tuple[Cohort, Schedule]:
         digest=store.digest(fitted),
         ignored=int(plan.ignored[0]),
         steady=plan.steady,
+        covariates=names,
     )
     return cohort, plan
 

@@ -12,6 +12,7 @@ from ..simulate import Design, Population
 
 SOURCES = ("simulated", "file", "table", "croissant")
 ERRORS = ("additive", "log")
+ALL = "all"  # covariates
 
 
 @dataclass(kw_only=True)
@@ -36,6 +37,8 @@ class Data(Population, Design):
         per: Covariate that a table's amounts are divided by, such as a weight; None for none.
         lag: ALAG of each compartment, h; None for none. Likewise `bioavailability` (F), `modelled_rate` (R, mg/h, or
             that by `per`) and `modelled_duration` (D, h).
+        covariates: Those that the field sees, by name, or `[all]`; None for none. Of simulated subjects these are their
+            kinetic parameters; of a file its `covariates`, too; of a table any column of numbers.
         observed_unit: Of what a table's observations are, for figures and messages.
         time_unit: Of its times, likewise.
 
@@ -58,6 +61,7 @@ class Data(Population, Design):
     bioavailability: list[float] | None = None
     modelled_rate: list[float] | None = None
     modelled_duration: list[float] | None = None
+    covariates: list[str] | None = None
     observed_unit: str = "mg"
     time_unit: str = "h"
 
@@ -78,6 +82,9 @@ class Data(Population, Design):
             raise ConfigError(f"data.noise_sd={self.noise_sd}: must be 0 or more, and finite")
         if self.held_out < 0 or (self.source == "simulated" and self.held_out >= self.subjects):
             raise ConfigError(f"data.held_out={self.held_out}: must be 0 or more, and leave subjects to fit")
+        names = self.covariates
+        if names is not None and (not names or len(set(names)) < len(names) or (ALL in names and len(names) > 1)):
+            raise ConfigError(f"data.covariates={names}: needs different names, or [{ALL}]")
         for name in ("volume", "scale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..errors import DataError, ScheduleError
 from ..nonmem import Table
 from ..records import place
 from .cohort import Cohort, Source
-from .settings import Data
+from .settings import ALL, Data
 
 ENDS = np.array([0.0, 1.0])
 
@@ -68,6 +69,7 @@ def cohort_of(table: Table, settings: Data, name: str, initial: np.ndarray | Non
         steady=planned.steady,
         weights=weights,
         table=Source(table, planned),
+        covariates=table.covariates,
     )
 
 
@@ -87,8 +89,9 @@ def _read(settings: Data) -> tuple[str, Table]:
     if settings.dataset is not None:
         return f"data.dataset={settings.dataset}", datasets.load(settings.dataset)
     path = Path(settings.path or "").expanduser()
-    # No model here takes a covariate: one that a subject lacks is no fault, unless amounts are divided by it.
-    return str(path), nonmem.read(path, covariates=(settings.per,) if settings.per else ())
+    # A covariate that a subject lacks is no fault, unless it is seen by the field or amounts are divided by it.
+    asked = [*(settings.covariates or ()), *([settings.per] if settings.per else ())]
+    return str(path), nonmem.read(path, covariates=None if ALL in asked else asked)
 
 
 def _prepared(table: Table, initial: np.ndarray, settings: Data, name: str) -> tuple[Table, np.ndarray]:
@@ -96,10 +99,7 @@ def _prepared(table: Table, initial: np.ndarray, settings: Data, name: str) -> t
     rows = table.records
     rows = rows._replace(compartment=np.where(rows.compartment == 0, _usual(settings), rows.compartment))
     if settings.per is not None:
-        known = [covariate.upper() for covariate in table.covariates]
-        if settings.per.upper() not in known or rows.covariates is None:
-            raise DataError(f"{name}: has no covariate {settings.per}; it has {', '.join(table.covariates) or 'none'}")
-        share = rows.covariates[:, known.index(settings.per.upper())]
+        share = _columns(table, [settings.per], name)[1][:, 0]
         if (wrong := ~(share > 0)).any():
             row = int(wrong.argmax())
             raise DataError(f"{name}: {place(rows, row)}: {settings.per} {share[row]}: must be above 0 to divide by")
@@ -114,8 +114,26 @@ def _prepared(table: Table, initial: np.ndarray, settings: Data, name: str) -> t
             f"{name}: {place(rows, row)}: CENS {rows.censored[row]:g}: a value that is only bounded cannot be fitted; "
             "set its MDV to 1"
         )
-    # What changes with time would cut intervals for nothing.
-    return table._replace(records=rows._replace(covariates=None)), initial
+    if settings.covariates is None:  # what changes with time would cut intervals for nothing
+        return table._replace(records=rows._replace(covariates=None), covariates=()), initial
+    asked = list(table.covariates) if settings.covariates == [ALL] else settings.covariates
+    names, values = _columns(table, asked, name)
+    return table._replace(records=rows._replace(covariates=values), covariates=names), initial
+
+
+def _columns(table: Table, asked: Sequence[str], name: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """Covariates by name, as the header spells them, and their columns, `[N, C]`.
+
+    Raises:
+        DataError: One is not there, or there are none.
+    """
+    known, values = [covariate.upper() for covariate in table.covariates], table.records.covariates
+    missing = [covariate for covariate in asked if covariate.upper() not in known]
+    if missing or values is None or not asked:
+        has = ", ".join(table.covariates) or "none"
+        raise DataError(f"{name}: has no covariate {', '.join(missing) or 'at all'}; it has {has}")
+    order = [known.index(covariate.upper()) for covariate in asked]
+    return tuple(table.covariates[k] for k in order), values[:, order]
 
 
 def _usual(settings: Data) -> int:
