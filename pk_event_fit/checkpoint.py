@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from . import store
 from .errors import CheckpointError, ConfigError, DataError
-from .fields import Measured, Mlp, measured
+from .fields import Field, Structure, described, inside, network_of, restored
 from .frameworks.base import Framework
 from .training import State
 
@@ -70,19 +69,12 @@ def read_checkpoint(path: Path, framework: Framework, shapes: Mapping[str, tuple
     return State(iteration, groups["params"], moments, *best, groups["best"]), rows
 
 
-def write_weights(
-    path: Path, field: Mlp | Measured, params: Mapping[str, np.ndarray], about: Mapping[str, Any]
-) -> None:
-    """Write weights and the settings of their model, so that the file alone makes the field."""
-    note: dict[str, Any] = {"kind": "pk_event_fit weights"}
-    if isinstance(field, Measured):
-        note |= {"model": asdict(field.model), "measured": {"scale": field.scale, "volume": field.volume}}
-    else:
-        note["model"] = asdict(field)
-    store.write_npz(path, params, {**note, **about})
+def write_weights(path: Path, field: Field, params: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """Write weights, and structure, settings and scales of their field, so that the file alone makes it."""
+    store.write_npz(path, params, {"kind": "pk_event_fit weights", **described(field), **about})
 
 
-def read_weights(path: Path) -> tuple[Mlp | Measured, dict[str, np.ndarray]]:
+def read_weights(path: Path) -> tuple[Field, dict[str, np.ndarray]]:
     """The field and its parameters, NumPy, as any framework takes them.
 
     Raises:
@@ -90,12 +82,13 @@ def read_weights(path: Path) -> tuple[Mlp | Measured, dict[str, np.ndarray]]:
     """
     params, note = _read(path, "pk_event_fit weights")
     try:
-        model = Mlp(**note["model"])
-        field = measured(model, **note.get("measured", {"scale": 1.0, "volume": None}))
-    except (KeyError, TypeError, ConfigError) as error:
+        field = restored(note)
+        model, last = inside(field), params.get(f"bias_{len(network_of(field).hidden)}", np.empty(0))
+        size = model.compartments(last.size) if isinstance(model, Structure) else last.size
+        shapes = field.shapes(size)
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{path}: the model's settings are not usable ({error})") from error
-    last = params.get(f"bias_{len(model.hidden)}", np.empty(0))
-    _check_shapes(path, params, field.shapes(last.size))
+    _check_shapes(path, params, shapes)
     return field, params
 
 

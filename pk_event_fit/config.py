@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -16,7 +16,7 @@ from . import frameworks
 from .arrays.base import tolerance_floor
 from .data import Data, settled
 from .errors import ConfigError
-from .fields import Mlp
+from .fields import Mlp, Model
 from .frameworks.base import Solver
 from .study import Study
 from .training import Training
@@ -143,7 +143,7 @@ class Config:
     solver: Solver = field(default_factory=Solver)
     accelerator: Accelerator = field(default_factory=Accelerator)
     data: Data = field(default_factory=Data)
-    model: Mlp = field(default_factory=Mlp)
+    model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
     tracking: Tracking = field(default_factory=Tracking)
     study: Study = field(default_factory=Study)
@@ -151,11 +151,14 @@ class Config:
     resume: str | None = None
 
     def __post_init__(self):
+        if isinstance(self.model, Mlp):  # a network alone is the model that it makes
+            self.model = Model(**asdict(self.model))
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed={self.seed}: must be 0 or more")
         size = self.training.batch_size
         if size is not None and self.data.source == "simulated" and size > self.data.subjects:
             raise ConfigError(f"training.batch_size={size}: the cohort has {self.data.subjects} subjects")
+        self._check_model()
         data = self.data
         if self.study.probes and data.tabular:
             raise ConfigError("study.probes: a comparison needs amounts on a grid, which a table does not hold")
@@ -164,6 +167,23 @@ class Config:
                 "study.probes: a comparison is of pk_2c dosed by boluses, in mg: leave out data.doses, kinetics, scale "
                 "and volume"
             )
+
+    def _check_model(self) -> None:
+        """Raise where the model and the data do not suit each other, or a comparison does not suit the model."""
+        model, data = self.model, self.data
+        if model.structure == "mlp" and data.covariates is not None:
+            raise ConfigError(f"data.covariates={data.covariates}: model=mlp sees none; choose another model")
+        if model.structure == "covariate" and data.covariates is None:
+            raise ConfigError("data.covariates: model=covariate needs their names, or [all] for all that the data have")
+        if self.study.probes and not model.plain:
+            raise ConfigError(
+                f"study.probes: a comparison is of model=mlp as it is, not of model.structure={model.structure}, "
+                f"model.normalise={model.normalise}"
+            )
+        if model.structure == "hybrid":
+            if model.kinetics is None and data.source != "simulated":
+                raise ConfigError("model.kinetics: name known kinetics for the data, such as pk_1c_depot")
+            model.start(model.kinetics or data.kinetics)
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

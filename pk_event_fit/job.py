@@ -12,14 +12,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from . import data, frameworks, signals, store, training
+from . import data, frameworks, models, signals, store, training
 from .checkpoint import read_checkpoint
 from .config import Config, decided, forget_compiled, from_dict, set_threads
 from .errors import CheckpointError, ConfigError, PKEventError, SolverFailure, TrainingFailure
-from .fields import measured
+from .fields import estimates
 from .frameworks.base import Framework, Report
 from .metrics.performance import rss_mb, rss_peak_mb, step_times
 from .outcome import Parts, leave_arrays, leave_figures, scores, unit_of
@@ -114,8 +113,7 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
         raise
     result |= {"status": "completed", "kept_iteration": fitted.iteration}
     result["accuracy"] = scores(config, parts, fitted.predicted)
-    if config.data.volume is not None:
-        result["volume"] = float(np.exp(fitted.params["log_volume"][0]))  # L, or L per unit of `data.per`
+    result |= estimates(parts.field, fitted.params)
     result |= _measured(parts, recorder, (baseline, peak), fitted.report)
     leave_arrays(folder, config, parts, fitted)
     store.write_json(folder / "result.json", result)
@@ -144,8 +142,8 @@ def prepare(config: Config, folder: Path) -> Parts:
     if config.resume is None and (folder / "config.yaml").exists():
         raise ConfigError(f"{folder}: already holds a run; name another folder, or go on with resume={folder}")
     cohort = data.load(config.data)
-    field = measured(config.model, config.data.scale, config.data.volume)
     parts = data.split(len(cohort.amounts), config.data)
+    field = models.build(config.model, config.data, cohort, parts[0])
     _seen(cohort, parts, config.data)
     data.batches(len(parts[0]), config.training.batch_size, config.seed)
     if config.resume is None:

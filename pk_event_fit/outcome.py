@@ -13,7 +13,7 @@ from .config import Config
 from .data import Cohort
 from .data.cohort import Source
 from .errors import SolverFailure
-from .fields import Measured, Mlp
+from .fields import Field
 from .frameworks.base import Framework
 from .integrate import predict
 from .metrics.accuracy import accuracy, breakdown, of_observations
@@ -36,7 +36,7 @@ class Parts(NamedTuple):
     """
 
     framework: Framework
-    field: Mlp | Measured
+    field: Field
     cohort: Cohort
     fitted: np.ndarray
     held_out: np.ndarray

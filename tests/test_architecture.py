@@ -24,7 +24,7 @@ LAYERS = [
     ["dosing", "clocks"],
     ["simulate"],
     ["data"],
-    ["training", "metrics", "report", "tracking", "study"],
+    ["training", "metrics", "report", "tracking", "study", "models"],
     ["config", "checkpoint", "export", "workspace"],
     ["provenance", "record", "outcome"],
     ["job"],

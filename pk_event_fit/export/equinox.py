@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import store
+from ..arrays.jax import XP
 from ..errors import CheckpointError, ConfigError
-from ..fields import Measured, Mlp, plain
+from ..fields import Field, Mlp, network_of, plain
 
 KIND = "pk_event_fit field"
 HEADER_LIMIT = 65536  # bytes
@@ -35,15 +36,16 @@ class VectorField(eqx.Module):
         return self.layers[-1](y)
 
 
-def to_equinox(model: Mlp | Measured, params: Mapping[str, np.ndarray]) -> VectorField:
+def to_equinox(model: Field, params: Mapping[str, np.ndarray]) -> VectorField:
     """The module with these parameters, in their precision.
 
     Raises:
-        ConfigError: They are float64, and JAX is not told to compute in it.
+        ConfigError: They are float64, and JAX is not told to compute in it; or the field is more than a network of
+            amounts.
     """
-    model, params = plain(model, params)
+    network, params = plain(model, params)
     layers = []
-    for k in range(len(model.hidden) + 1):
+    for k in range(len(network.hidden) + 1):
         if jnp.asarray(params[f"weight_{k}"]).dtype != params[f"weight_{k}"].dtype:
             raise ConfigError(
                 'the weights are float64: jax.config.update("jax_enable_x64", True) before they are taken'
@@ -51,13 +53,13 @@ def to_equinox(model: Mlp | Measured, params: Mapping[str, np.ndarray]) -> Vecto
         weight, bias = jnp.asarray(params[f"weight_{k}"]).T, jnp.asarray(params[f"bias_{k}"])
         linear = eqx.nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype, key=jax.random.key(0))
         layers.append(eqx.tree_at(lambda layer: (layer.weight, layer.bias), linear, (weight, bias)))
-    return VectorField(tuple(layers), getattr(jax.nn, model.activation) if model.activation != "tanh" else jnp.tanh)
+    return VectorField(tuple(layers), getattr(XP, network.activation))
 
 
-def save_eqx(path: Path, model: Mlp | Measured, field: VectorField) -> None:
+def save_eqx(path: Path, model: Field, field: VectorField) -> None:
     """Write the module as Equinox's documentation does: a line of JSON that says how to build it, then its leaves."""
-    model, last = model.model if isinstance(model, Measured) else model, field.layers[-1]
-    header = {"kind": KIND, "model": asdict(model), "compartments": last.out_features, "dtype": str(last.weight.dtype)}
+    own, last = asdict(network_of(model)), field.layers[-1]
+    header = {"kind": KIND, "model": own, "compartments": last.out_features, "dtype": str(last.weight.dtype)}
     stream = BytesIO()
     stream.write((json.dumps(header) + "\n").encode())
     eqx.tree_serialise_leaves(stream, field)

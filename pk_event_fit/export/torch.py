@@ -9,7 +9,15 @@ import numpy as np
 import torch
 
 from ..arrays.torch import SOFTPLUS_THRESHOLD
-from ..fields import Measured, Mlp, plain
+from ..fields import Field, plain
+
+
+class Rbf(torch.nn.Module):
+    """exp(-x^2)."""
+
+    def forward(self, x):
+        return torch.exp(-x * x)
+
 
 ACTIVATIONS: dict[str, Callable[[], torch.nn.Module]] = {
     "relu": torch.nn.ReLU,
@@ -17,6 +25,7 @@ ACTIVATIONS: dict[str, Callable[[], torch.nn.Module]] = {
     "silu": torch.nn.SiLU,
     "selu": torch.nn.SELU,
     "softplus": partial(torch.nn.Softplus, threshold=SOFTPLUS_THRESHOLD),
+    "rbf": Rbf,
 }
 
 
@@ -31,15 +40,19 @@ class VectorField(torch.nn.Module):
         return self.network(y)
 
 
-def to_torch(model: Mlp | Measured, params: Mapping[str, np.ndarray]) -> VectorField:
-    """The module with these parameters, in their precision."""
-    model, params = plain(model, params)
+def to_torch(model: Field, params: Mapping[str, np.ndarray]) -> VectorField:
+    """The module with these parameters, in their precision.
+
+    Raises:
+        ConfigError: The field is more than a network of amounts.
+    """
+    network, params = plain(model, params)
     layers: list[torch.nn.Module] = []
-    for k in range(len(model.hidden) + 1):
+    for k in range(len(network.hidden) + 1):
         weight, bias = torch.as_tensor(params[f"weight_{k}"]), torch.as_tensor(params[f"bias_{k}"])
         linear = torch.nn.Linear(weight.shape[0], weight.shape[1], dtype=weight.dtype)
         with torch.no_grad():
             linear.weight.copy_(weight.T)
             linear.bias.copy_(bias)
-        layers += [linear, ACTIVATIONS[model.activation]()]
+        layers += [linear, ACTIVATIONS[network.activation]()]
     return VectorField(torch.nn.Sequential(*layers[:-1]))

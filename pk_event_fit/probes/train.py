@@ -13,19 +13,19 @@ from .bench import Bench
 def probe(bench: Bench):
     """`study.iterations` training steps from the config's own initial weights."""
     yield
-    config, framework = bench.config, bench.framework()
+    config, framework, model = bench.config, bench.framework(), bench.config.model.network
     settings = replace(config.training, iterations=config.study.iterations)
-    state = training.start(framework, config.model.initial_params(bench.cohort.amounts.shape[-1], config.seed))
+    state = training.start(framework, model.initial_params(bench.cohort.amounts.shape[-1], config.seed))
     losses = []
     for progress in training.fit(
-        framework, config.model, bench.cohort, settings, state, seed=config.seed, subjects=bench.fitted
+        framework, model, bench.cohort, settings, state, seed=config.seed, subjects=bench.fitted
     ):
         losses.append(progress.loss)
         last = progress.state
     weights = {name: framework.arrays.to_numpy(value) for name, value in last.params.items()}
     # The best parameters are taken out of the state: what is to be compared are the last ones.
     predicted = training.finish(
-        framework, config.model, bench.cohort, last._replace(best_iteration=last.iteration, best_params=last.params)
+        framework, model, bench.cohort, last._replace(best_iteration=last.iteration, best_params=last.params)
     ).predicted
     store.write_npz(bench.out.with_suffix(".npz"), {"predicted": predicted, "losses": np.array(losses), **weights})
     return {"weights_digest": store.digest(weights), "loss": losses[-1]}
