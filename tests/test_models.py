@@ -163,6 +163,13 @@ def test_all_covariates_are_all_that_the_data_have(home, table):
     assert load(Data(**TABLE, path=table, covariates=["all"])).covariates == ("WT", "Age")
 
 
+def test_a_steady_state_has_the_covariates_of_its_subject(tmp_path):
+    doses = [{"time": 0, "amount": 100, "every": 12, "count": 3, "steady_state": True}]
+    found = cohort(str(tmp_path / "cohort.npz"), doses=doses, covariates=["all"])
+    known = found.intervals.covariates[0]
+    np.testing.assert_array_equal(found.steady.cycle.covariates, np.broadcast_to(known, (3, 1, 5, 4)))
+
+
 def test_covariates_of_a_file_are_found_by_name(home, tmp_path):
     arrays, _ = store.read_npz(home)
     own = {"covariates": np.arange(10.0).reshape(5, 2), "covariate_names": np.array(["WT", "AGE"])}
