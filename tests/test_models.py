@@ -198,6 +198,11 @@ def test_covariates_of_a_table_are_those_of_the_row_that_ends_an_interval(table)
     assert [found.intervals.covariates[held[:, k], k, 0].tolist() for k in range(2)] == [[30.0, 31.0], [40.0]]
 
 
+def test_covariates_of_a_table_are_in_the_order_that_is_told(table):
+    found = load(Data(**TABLE, path=table, covariates=["Age", "WT"], per="WT"))
+    assert found.intervals.covariates[0].tolist() == [[30.0, 50.0], [40.0, 80.0]]
+
+
 def test_a_covariate_may_divide_doses_and_be_seen(table):
     found = load(Data(**TABLE, path=table, covariates=["Age"], per="WT"))
     assert (found.intervals.bolus[0, 0, 0], found.covariates) == (2.0, ("Age",))
@@ -267,6 +272,12 @@ def test_kinetics_of_other_compartments_are_refused(table, kinetics, compartment
     settings = Data(**{**TABLE, "compartments": compartments}, path=table)
     with pytest.raises(ConfigError, match=words):
         build(Model(structure="hybrid", kinetics=kinetics), settings, load(settings))
+
+
+def test_the_volume_that_is_fitted_along_is_not_learned_twice(table):
+    settings = Data(**TABLE, path=table)
+    field = build(Model(structure="hybrid", kinetics="pk_1c"), settings, load(settings))
+    assert field.model.learned == ("clearance",)
 
 
 def test_a_network_alone_is_the_model_that_it_makes():
