@@ -400,7 +400,7 @@ def test_no_step_is_taken_from_a_gradient_that_is_no_number(config, tmp_path, mo
     with pytest.raises(TrainingFailure, match=r"iteration 1: .*gradient norm nan"):
         job.run(config, tmp_path)
     found = store.read_npz(tmp_path / "checkpoint.npz")[0]
-    for name, value in config.model.initial_params(2, config.seed).items():
+    for name, value in config.model.network.initial_params(2, config.seed).items():
         np.testing.assert_array_equal(found[f"params.{name}"], value.astype(np.float32))
 
 
