@@ -16,6 +16,7 @@ from test_nonmem import EVERY_KIND, same, tables
 
 from pk_event_fit import croissant, data, nonmem
 from pk_event_fit.cli import compose
+from pk_event_fit.compartments import PARAMETERS
 from pk_event_fit.config import decided
 from pk_event_fit.croissant import Compartment, Dataset, files
 from pk_event_fit.croissant.__main__ import main
@@ -202,6 +203,16 @@ def test_a_grid_keeps_its_intervals(grids, name):
 def test_a_grid_keeps_its(grids, name):
     one, other = (getattr(cohort, name) for cohort in grids)
     assert leaves(other) == leaves(one)
+
+
+def test_a_grid_keeps_its_covariates_and_their_units(tmp_path):
+    asked = Data(path=str(tmp_path / "grid.npz"), subjects=3, points=4, covariates=["all"], **GRIDS["courses"])
+    dataset = describe(asked)
+    croissant.write(tmp_path / "a.zip", dataset)
+    one, other = data.load(asked), data.load(Data(source="croissant", path=str(tmp_path / "a.zip"), covariates=["all"]))
+    assert (dataset.units["clearance"], dataset.units["central_volume"]) == ("L/h", "L")
+    assert other.covariates == one.covariates == PARAMETERS
+    assert leaves(other.intervals.covariates) == leaves(one.intervals.covariates)
 
 
 def test_a_grid_keeps_its_doses_after_the_end(grids):

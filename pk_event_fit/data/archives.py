@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import croissant, datasets, nonmem
+from ..compartments import lookup
 from ..croissant import Compartment, Dataset
 from ..dosing import Schedule
 from ..errors import DataError
@@ -20,6 +21,7 @@ from .grids import planned_grid
 from .settings import Data
 from .tables import cohort_of
 
+UNITS = {"TIME": "h", "DV": "mg", "AMT": "mg"}  # of cohorts on a grid
 # Settings that a data set may tell for each compartment, and what holds where it does not.
 ARRIVING = {"lag": 0.0, "bioavailability": 1.0, "modelled_rate": np.nan, "modelled_duration": np.nan}
 
@@ -92,7 +94,9 @@ def describe(settings: Data, covariates: Sequence[str] | None = None) -> Dataset
         settings = _settled(settings, dataset)
         return dataset._replace(measured=settings.measured)
     if not settings.tabular:
-        return _of_grid(*planned_grid(settings))
+        known = lookup(settings.kinetics) if settings.source == "simulated" else None
+        units = {} if known is None else dict(zip(known.parameters, known.units, strict=True))
+        return _of_grid(*planned_grid(settings), units)
     if settings.dataset is not None:
         name, table = settings.dataset, datasets.load(settings.dataset)
     else:
@@ -111,8 +115,8 @@ def describe(settings: Data, covariates: Sequence[str] | None = None) -> Dataset
     return Dataset(table, compartments, initial, settings.measured, units, {"name": name})
 
 
-def _of_grid(cohort: Cohort, plan: Schedule) -> Dataset:
-    """All subjects have the same rows, but for what was observed."""
+def _of_grid(cohort: Cohort, plan: Schedule, units: dict[str, str]) -> Dataset:
+    """All subjects have the same rows, but for what was observed, and for covariates, whose units these are."""
     subjects = len(cohort.amounts)
     rows, place = _rows(cohort, plan)
     count = len(rows["time"])
@@ -125,8 +129,10 @@ def _of_grid(cohort: Cohort, plan: Schedule) -> Dataset:
         subject=np.repeat(np.arange(subjects), count), additional=none, observed=observed.ravel(),
         used=np.tile(seen, subjects), **tiled,
     )  # fmt: skip
-    table = nonmem.of_records(records)
-    units = {key: unit for key, unit in (("TIME", "h"), ("DV", "mg"), ("AMT", "mg")) if key in table.columns}
+    if cohort.covariates:
+        records = records._replace(covariates=np.repeat(cohort.intervals.covariates[0], count, 0))
+    table = nonmem.of_records(records, covariates=cohort.covariates)
+    units = {key: unit for key, unit in (units | UNITS).items() if key in table.columns}
     compartments = tuple(Compartment(name) for name in cohort.compartments)
     return Dataset(table, compartments, cohort.initial, None, units, {"name": "cohort on a grid"})
 
