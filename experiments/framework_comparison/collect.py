@@ -1,7 +1,8 @@
 """Keeps what a comparison found: `python -m experiments.framework_comparison.collect outputs/<sweep>`.
 
 The report is made anew from the sweep's files, so that text, tables and figures are of one mind. With `--headline` its
-shortest form goes into the README of the whole as well.
+shortest form goes into the README of the whole as well. With `--table MARK` that form alone is kept, in both pages
+between `<!-- MARK, written by collect.py -->` and the end that follows, where they have it.
 """
 
 from __future__ import annotations
@@ -34,8 +35,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sweep", type=Path)
     parser.add_argument("--headline", action="store_true", help="for the full comparison, complete")
+    parser.add_argument("--table", metavar="MARK", help="keep the shortest form alone, at this mark")
     chosen = parser.parse_args()
     sweep = chosen.sweep
+    if chosen.table:
+        mark = BEGIN.replace("written", f"{chosen.table}, written")
+        for page in (HERE / "README.md", ROOT / "README.md"):
+            if mark in page.read_text():
+                put(page, markdown([headline(sweep)]).strip(), mark)
+        return
     problems = build(sweep)
     asked = json.loads((sweep / "plan.json").read_text()).get("experiment")
     if chosen.headline and (problems or asked != "framework_comparison"):
@@ -63,10 +71,10 @@ def headline(sweep: Path) -> Table:
     return Table("The same fit in every library", head, [[name, *cells] for name, cells in rows.items()], note)
 
 
-def put(page: Path, text: str) -> None:
-    """Write a text between the marks of a page."""
-    head, rest = page.read_text().split(BEGIN, 1)
-    store.write_text(page, f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+def put(page: Path, text: str, mark: str = BEGIN) -> None:
+    """Write a text between a mark of a page and the end that follows it."""
+    head, rest = page.read_text().split(mark, 1)
+    store.write_text(page, f"{head}{mark}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":
