@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 
+import mlcroissant
 import numpy as np
 import pytest
 from histories import as_records, histories
@@ -14,11 +15,11 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from test_nonmem import EVERY_KIND, same, tables
 
-from pk_event_fit import croissant, data, nonmem
+from pk_event_fit import croissant, data, nonmem, store
 from pk_event_fit.cli import compose
 from pk_event_fit.compartments import PARAMETERS
 from pk_event_fit.config import decided
-from pk_event_fit.croissant import Compartment, Dataset, files
+from pk_event_fit.croissant import Compartment, Dataset, files, writer
 from pk_event_fit.croissant.__main__ import main
 from pk_event_fit.croissant.reader import parse
 from pk_event_fit.data import Data, describe
@@ -210,7 +211,7 @@ def test_a_grid_keeps_its_covariates_and_their_units(tmp_path):
     dataset = describe(asked)
     croissant.write(tmp_path / "a.zip", dataset)
     one, other = data.load(asked), data.load(Data(source="croissant", path=str(tmp_path / "a.zip"), covariates=["all"]))
-    assert (dataset.units["clearance"], dataset.units["central_volume"]) == ("L/h", "L")
+    assert (dataset.units["CLEARANCE"], dataset.units["CENTRAL_VOLUME"]) == ("L/h", "L")
     assert other.covariates == one.covariates == PARAMETERS
     assert leaves(other.intervals.covariates) == leaves(one.intervals.covariates)
 
@@ -269,12 +270,30 @@ def test_a_data_set_that_contradicts_itself_is_not_written(tmp_path, changed, to
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_could_not_be_read_again_is_not_written(tmp_path):
-    table = nonmem.read(EVERY_KIND)
-    table = table._replace(records=table.records._replace(rate=table.records.rate.astype(np.float32) + 0.1))
-    with pytest.raises(DataError, match=r"could not be read again|RATE"):
-        croissant.write(tmp_path / "a.zip", dataset(table=table))
+def test_what_could_not_be_read_again_is_not_written(tmp_path, monkeypatch):
+    other = dataset().initial
+    other[2, 0] = 5e-324
+    monkeypatch.setattr(writer, "parse", lambda *_: dataset(initial=other))
+    with pytest.raises(DataError, match="holds what could not be read again as it is"):
+        croissant.write(tmp_path / "a.zip", dataset())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_cannot_be_filled_is_as_it_was(tmp_path, monkeypatch, there):
+    if there:
+        (tmp_path / "a").mkdir()
+    real, left = store.write_bytes, iter([True, True, False])
+
+    def full(path, content):
+        if not next(left):
+            raise OSError("no space left")
+        real(path, content)
+
+    monkeypatch.setattr(store, "write_bytes", full)
+    with pytest.raises(OSError, match="no space left"):
+        croissant.write(tmp_path / "a", dataset())
+    assert sorted(tmp_path.rglob("*")) == ([tmp_path / "a"] if there else [])
 
 
 @pytest.mark.parametrize("name", ["full", "file", "full.zip"])
@@ -404,9 +423,34 @@ def test_a_member_that_is_there_twice_is_refused(tmp_path):
 def test_a_zip_that_would_unpack_to_too_much_is_refused_unread(tmp_path, monkeypatch):
     zipped(tmp_path / "a.zip", [*written().items(), ("zeros", b"0" * 1_000_000)])
     monkeypatch.setattr(files, "LARGEST", 900_000)
-    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("it was read"))
     with pytest.raises(DataError, match=r"would unpack to 10\d+ bytes, more than the limit of 900000"):
         croissant.read(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_whose_claim_of_its_size_cannot_be_trusted_is_refused(tmp_path, kind):
+    zipped(tmp_path / "a.zip", written().items(), compress_type=kind)
+    with pytest.raises(DataError, match=r"member 'events\.csv' is packed in another way than deflate"):
+        croissant.read(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("name", ["a", "a.zip"])
+def test_a_file_that_is_named_often_counts_as_often(tmp_path, name, monkeypatch):
+    content, lines = written(), written()["events.csv"]
+    note = json.loads(content["croissant.json"])
+    first = next(entry for entry in note["distribution"] if entry["contentUrl"] == "events.csv")
+    note["distribution"] += [first | {"@id": f"again-{k}"} for k in range(20)]
+    content["croissant.json"] = json.dumps(note).encode()
+    if name == "a":
+        (tmp_path / "a").mkdir()
+        for own, text in content.items():
+            (tmp_path / "a" / own).write_bytes(text)
+    else:
+        zipped(tmp_path / name, content.items())
+    monkeypatch.setattr(files, "LARGEST", sum(map(len, content.values())) + 10 * len(lines))
+    with pytest.raises(DataError, match=r"with 'events\.csv' it is beyond the limit"):
+        croissant.read(tmp_path / name)
 
 
 def test_a_zip_with_too_many_members_is_refused(tmp_path, monkeypatch):
@@ -601,6 +645,9 @@ def spoiled(rows=ONE, initial=None, **options):
         (spoiled([*ONE, {"s1": 1, "p": "x", "time": 6}]), "a_data, line 4: p 'x': must be a finite number"),
         (spoiled([*ONE, {"s1": 1, "p": np.inf, "time": 6}]), "p inf: must be a finite number"),
         (spoiled([*ONE, {"s1": 1, "p": 1, "time": None}]), "each with a time"),
+        (spoiled([*ONE, {"s1": 1, "p": "1_0", "time": 6}]), "p '1_0': must be a finite number"),
+        (spoiled([*ONE, {"s1": 1, "p": "-nan", "time": 6}]), "p '-nan': must be a finite number"),
+        (spoiled("time,p,p\n0,1,2\n", kind="text/csv"), "a: p: is there twice"),
         (spoiled([*ONE, 5]), "a_data, line 4: holds no object"),
         (spoiled([{"s1": 1, "p": 2}]), "needs the fields time and one or more species"),
         (spoiled([{"time": 1}]), "needs the fields time and one or more species"),
@@ -625,6 +672,14 @@ def test_a_measurement_without_initial_values_is_refused():
     note = json.loads(content["croissant.json"])
     del note["recordSet"][1]
     with pytest.raises(DataError, match="a-1: has no initial values"):
+        again({**content, "croissant.json": json.dumps(note).encode()})
+
+
+def test_initial_values_without_a_measurement_are_refused():
+    content = catalax(MENTEN)
+    note = json.loads(content["croissant.json"])
+    del note["recordSet"][2]
+    with pytest.raises(DataError, match="b-2/inits: has no measurement b-2"):
         again({**content, "croissant.json": json.dumps(note).encode()})
 
 
@@ -725,6 +780,7 @@ def test_the_command_says_what_it_is_told(tmp_path):
         (["--describe", "liver=large"], "--describe liver: there is no such compartment"),
         (["--unit", "AGE=a"], "unit of AGE: there is no such column"),
         (["--unit", "AGE"], "--unit AGE: needs NAME=TEXT"),
+        (["data=pk_2c", "--covariates", "WT"], "covariates=WT: is for tables alone"),
         (["data.speed=3"], "data.speed"),
         (["data=nonmem", "data.path=missing.csv"], "there is no such file"),
     ],
@@ -755,24 +811,21 @@ def exported(tmp_path_factory):
 
 
 def test_the_validator_of_croissant_finds_nothing_to_say(exported):
-    pytest.importorskip("mlcroissant")
     line = [sys.executable, "-m", "mlcroissant.scripts.validate", "--jsonld", str(exported / "croissant.json")]
     done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=exported)
     assert (done.returncode, "warning" in done.stderr.lower()) == (0, False), done.stderr
 
 
 def test_names_of_any_kind_validate(tmp_path):
-    library = pytest.importorskip("mlcroissant")
     table = nonmem.parse('ID,TIME,AMT,DV,"a, b/c?#é %"\n1,0,8,.,4\n1,1,.,2,5\n', "a.csv")
     places = (Compartment('the "gut" / <1>, #2', "\n"),)
     croissant.write(tmp_path / "a", Dataset(table, places, np.zeros((1, 1)), None, {}, {"name": "ä: b"}))
-    rows = list(library.Dataset(tmp_path / "a" / "croissant.json").records("events"))
+    rows = list(mlcroissant.Dataset(tmp_path / "a" / "croissant.json").records("events"))
     assert [row["events/a%2C%20b%2Fc%3F%23%C3%A9%20%25"] for row in rows] == [4, 5]
 
 
 def test_another_reader_finds_the_same_rows(exported):
-    library = pytest.importorskip("mlcroissant")
-    rows = list(library.Dataset(exported / "croissant.json").records("events"))
+    rows = list(mlcroissant.Dataset(exported / "croissant.json").records("events"))
     wanted = dataset().table.records
     for column, name in (("TIME", "time"), ("EVID", "kind"), ("DV", "observed"), ("LLOQ", "limit")):
         found = [NAN if row[f"events/{column}"] is None else row[f"events/{column}"] for row in rows]

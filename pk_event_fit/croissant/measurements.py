@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import nonmem
 from ..errors import DataError
+from ..nonmem.reader import NUMBER
 from ..records import OBSERVATION, Records
 from .dataset import Compartment, Dataset, check
 from .note import objects, rows_of, text_of
@@ -63,6 +64,14 @@ def of_measurements(
         raise DataError(f"{place}: has neither the files of this package nor measurements with initial values")
     if without := [name for name in measured if name not in initial]:
         raise DataError(f"{place}: {without[0]}: has no initial values ({without[0]}{INITS})")
+    if without := [name for name in initial if name not in measured]:
+        raise DataError(f"{place}: {without[0]}{INITS}: has no measurement {without[0]}")
+    return _dataset(measured, initial, about, place)
+
+
+def _dataset(
+    measured: dict[str, Measurement], initial: dict[str, dict[str, float]], about: dict[str, str], place: str
+) -> Dataset:
     names = list(dict.fromkeys(name for key in measured for name in initial[key]))
     for key in measured:
         if lacking := [name for name in (*names, *measured[key].species) if name not in initial[key]]:
@@ -90,6 +99,8 @@ def _measurement(entry: dict[str, Any], files: Mapping[str, tuple[str, str]], wh
     for field in objects(entry.get("field"), f"{where}: field"):
         name = text_of(field, "name", f"{where}: field")
         spot = f"{where}: {name}"
+        if name in columns:
+            raise DataError(f"{spot}: is there twice")
         source = _object(field, "source", spot)
         sources.add(text_of(_object(source, "fileObject", spot), "@id", spot))
         columns[name] = text_of(_object(source, "extract", spot), "column", spot)
@@ -121,6 +132,8 @@ def _rows(encoding: str, text: str, where: str) -> Iterator[tuple[str, dict[str,
     """Each row's place and its values by column."""
     if encoding == "text/csv":
         header, *rows = rows_of(text, where)
+        if len(set(header)) < len(header):
+            raise DataError(f"{where}: a column of the header is there twice: {', '.join(header)}")
         for number, values in enumerate(rows, 1):
             yield f"{where}, row {number}", dict(zip(header, values, strict=True))
         return
@@ -144,7 +157,7 @@ def _number(value: Any, where: str) -> float:
     if value is None or value in MISSING:
         return np.nan
     try:
-        if isinstance(value, bool | list | dict):
+        if isinstance(value, bool | list | dict) or (isinstance(value, str) and not NUMBER.fullmatch(value)):
             raise ValueError
         found = float(value)
     except (ValueError, OverflowError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zipfile
@@ -44,8 +45,17 @@ def write(path: Path | str, dataset: Dataset) -> None:
         return
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ConfigError(f"{path}: is there, and no empty folder; name a new one, or a zip")
-    for name, content in files.items():  # the note comes last: without it nobody takes the folder for a data set
-        store.write_bytes(path / name, content)
+    there = path.exists()
+    try:
+        for name, content in files.items():  # the note comes last: without it nobody takes the folder for a data set
+            store.write_bytes(path / name, content)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for name in files:
+                (path / name).unlink(missing_ok=True)
+            if not there:
+                path.rmdir()
+        raise
 
 
 def render(dataset: Dataset, place: str = "data set") -> dict[str, bytes]:

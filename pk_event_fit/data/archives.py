@@ -13,8 +13,9 @@ from .. import croissant, datasets, nonmem
 from ..compartments import lookup
 from ..croissant import Compartment, Dataset
 from ..dosing import Schedule
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..events import BOLUS, EMPTY, END, ON
+from ..nonmem.text import key_of
 from ..records import DOSE, OBSERVATION, RESET, Records
 from .cohort import Cohort
 from .grids import planned_grid
@@ -87,8 +88,11 @@ def describe(settings: Data, covariates: Sequence[str] | None = None) -> Dataset
         covariates: Columns of a table that are covariates; None for all that are numbers. The others are kept as text.
 
     Raises:
+        ConfigError: There are covariates, and no table.
         DataError, ScheduleError: As `load`.
     """
+    if covariates is not None and settings.source != "table":
+        raise ConfigError(f"covariates={','.join(covariates)}: is for tables alone (data=nonmem)")
     if settings.source == "croissant":
         dataset = _read(settings)
         settings = _settled(settings, dataset)
@@ -132,7 +136,7 @@ def _of_grid(cohort: Cohort, plan: Schedule, units: dict[str, str]) -> Dataset:
     if cohort.covariates:
         records = records._replace(covariates=np.repeat(cohort.intervals.covariates[0], count, 0))
     table = nonmem.of_records(records, covariates=cohort.covariates)
-    units = {key: unit for key, unit in (units | UNITS).items() if key in table.columns}
+    units = {key_of(key): unit for key, unit in (units | UNITS).items() if key in table.columns}
     compartments = tuple(Compartment(name) for name in cohort.compartments)
     return Dataset(table, compartments, cohort.initial, None, units, {"name": "cohort on a grid"})
 
