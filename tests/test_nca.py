@@ -155,6 +155,22 @@ def test_what_was_not_measured_at_the_dose_is_put_there(options, c0):
     assert nca([1, 2, 4, 8], [6, 9, 3, 1], **options).c0 == c0
 
 
+def test_an_interval_of_a_steady_state_without_a_value_has_no_area():
+    found = nca([10, 12, 14, 16], [8, 4, 2, 1], dose=1, tau=8, steady=True)
+    assert np.isnan([found.c0, found.auc_last, found.auc_tau, found.clearance, found.cmin]).all()
+
+
+@pytest.mark.parametrize(("first", "c0"), [([0, 9], 9), ([0, 0, 9], 9), ([1e-300, 0.5e-300], 2e-300)])
+def test_what_a_bolus_began_with_is_above_zero(first, c0):
+    times = np.arange(1, 7)
+    values = [*first, 6, 3, 1.5, 0.75][:6]
+    assert nca(times, values, route="bolus").c0 == pytest.approx(c0, **CLOSE)
+
+
+def test_a_line_that_leads_beyond_all_numbers_is_not_drawn():
+    assert nca([100, 100.001, 101], [9, 3, 1], route="bolus").c0 == 9
+
+
 def test_what_is_put_there_counts_for_areas_alone():
     found = nca([1, 2, 4], [4, 2, 1], route="bolus", tau=4)
     assert (found.c0, found.cmax, found.cmin, found.points) == (pytest.approx(8, **CLOSE), 4, 1, 3)
@@ -173,6 +189,12 @@ def test_values_below_quantification_are_zero_first_and_last_and_left_out_betwee
 
 def test_a_trough_below_quantification_is_zero():
     found = nca(np.arange(5), [0, 4, 2, 1, 0.1], lloq=0.5, tau=4)
+    assert (found.ctrough, found.cmin) == (0, 0)
+
+
+@pytest.mark.parametrize("behind", [[], [2.0]])
+def test_a_trough_below_quantification_is_zero_whatever_comes_behind(behind):
+    found = nca(np.arange(5 + len(behind)), [0.5, 4, 2, 1, 0, *behind], tau=4)
     assert (found.ctrough, found.cmin) == (0, 0)
 
 
@@ -289,6 +311,13 @@ def test_one_point_at_a_later_bolus_is_the_trough_before_it():
     values = np.concatenate([bolus(grid), bolus(grid, tau, 2)])
     found = by_interval(times, values, [0, 12], end=24.0, route="bolus")
     np.testing.assert_allclose(found.c0, bolus(0.0, tau, np.array([1, 2])), rtol=1e3 * EPS)
+
+
+def test_one_point_at_a_bolus_of_a_steady_state_is_the_trough_before_it():
+    tau, times = 12.0, np.array([0, 1, 3, 7, 12.0])
+    steady = bolus(times, tau, np.inf)
+    found = by_interval(times, [steady[-1], *steady[1:]], [0], end=tau, route="bolus", steady=True, dose=DOSE)
+    assert (found.c0[0], found.clearance[0]) == (pytest.approx(steady[0], **CLOSE), pytest.approx(CLEARANCE, **CLOSE))
 
 
 def test_a_grid_of_intervals_is_what_its_points_in_a_row_are():
@@ -503,6 +532,11 @@ def test_intervals_without_a_meaning_are_refused(doses, told):
 def test_three_points_at_a_dose_are_refused():
     with pytest.raises(DataError, match="more than two points at the dose at 1 h"):
         by_interval([0, 1, 1, 1, 2], [1, 2, 3, 4, 5], [0, 1])
+
+
+def test_two_points_at_an_end_without_a_dose_are_refused():
+    with pytest.raises(DataError, match="more than one point at the end at 2 h"):
+        by_interval([0, 1, 2, 2], [1, 2, 3, 4], [0, 1], end=2)
 
 
 def test_a_prediction_that_is_no_number_is_refused():

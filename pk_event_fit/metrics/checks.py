@@ -20,12 +20,7 @@ def numbers(name: str, values: Any, ndim: int | None = None) -> np.ndarray:
     Raises:
         DataError: They are no real numbers, have another number of axes, are none at all, or one is not finite.
     """
-    if np.iscomplexobj(values):
-        raise DataError(f"{name}: needs real numbers")
-    try:
-        array = np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name}: needs numbers ({error})") from error
+    array = real(name, values)
     if ndim is not None and array.ndim != ndim:
         raise DataError(f"{name}: has the shape {array.shape}, and needs {ndim} axes")
     if not array.size:
@@ -46,3 +41,48 @@ def alike(first: str, a: Any, second: str, b: Any, ndim: int | None = None) -> t
     if one.shape != other.shape:
         raise DataError(f"{first} and {second}: have the shapes {one.shape} and {other.shape}, and need the same")
     return one, other
+
+
+def real(name: str, values: Any) -> np.ndarray:
+    """Values as float64; NaN and infinity pass.
+
+    Raises:
+        DataError: They are no real numbers.
+    """
+    if np.iscomplexobj(values):
+        raise DataError(f"{name}: needs real numbers")
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: needs numbers ({error})") from error
+
+
+def together(*named: tuple[str, np.ndarray]) -> list[np.ndarray]:
+    """Arrays of one shape.
+
+    Raises:
+        DataError: Their shapes do not fit.
+    """
+    try:
+        return [*np.broadcast_arrays(*(array for _, array in named))]
+    except ValueError as error:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in named)
+        raise DataError(f"shapes do not fit: {shapes}") from error
+
+
+def where(wrong: np.ndarray) -> tuple[int, ...]:
+    """Place of the first that is wrong."""
+    return tuple(int(k) for k in np.argwhere(wrong)[0])
+
+
+def broadcast(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Values as float64 of a shape; NaN and infinity pass.
+
+    Raises:
+        DataError: They are no real numbers, or of a shape that does not fit.
+    """
+    array = real(name, values)
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError as error:
+        raise DataError(f"{name}: has the shape {array.shape}, and needs {shape}") from error

@@ -29,8 +29,8 @@ class Nca(NamedTuple):
         clearance: Dose / `auc_inf`; at steady state dose / `auc_tau`.
         volume: Vz, `clearance` / `lambda_z`.
         auc_tau: Area over the dosing interval; beyond `tlast` by `lambda_z`.
-        cmin: Smallest value measured within the dosing interval, its ends included.
-        ctrough: Value measured at its end.
+        cmin: Smallest value measured within the dosing interval, its ends included; 0 below quantification.
+        ctrough: Value measured at its end, likewise.
         cavg: `auc_tau` / its length.
     """
 
@@ -54,7 +54,19 @@ class Nca(NamedTuple):
     cavg: np.ndarray
 
 
-def analysis(profile: Profile, route: str, dose, duration, tau, steady) -> Nca:
+def analysis(
+    profile: Profile, route: str, dose: np.ndarray, duration: np.ndarray, tau: np.ndarray, steady: np.ndarray
+) -> Nca:
+    """What profiles say; all numbers and `Nca` are `[...]`.
+
+    Args:
+        profile: Profiles after a dose.
+        route: As `nca.nca`.
+        dose: mg; NaN for unknown.
+        duration: Of an infusion, h, else 0.
+        tau: Dosing interval, h; NaN for none.
+        steady: Whether it is one of a steady state.
+    """
     none = profile.last < 0
     tlast, clast = profile.at(profile.last)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -68,8 +80,6 @@ def analysis(profile: Profile, route: str, dose, duration, tau, steady) -> Nca:
         last = np.where(profile.size > 0, area(profile, np.zeros(tau.shape), np.where(none, 0.0, tlast)), np.nan)
         rest = clast / slope.rate
         over_tau = whole(profile, slope.rate, np.zeros(tau.shape), tau)
-        within = profile.measured & (profile.times <= tau[..., None])
-        at_end = within & (profile.times == tau[..., None])
         clearance = dose / np.where(steady, over_tau, last + rest)
         return Nca(
             cmax=cmax,
@@ -87,7 +97,7 @@ def analysis(profile: Profile, route: str, dose, duration, tau, steady) -> Nca:
             clearance=clearance,
             volume=clearance / slope.rate,
             auc_tau=over_tau,
-            cmin=np.where(within.any(-1), np.where(within, profile.values, np.inf).min(-1), np.nan),
-            ctrough=np.where(at_end.any(-1), np.where(at_end, profile.values, 0.0).sum(-1), np.nan),
+            cmin=profile.least,
+            ctrough=profile.trough,
             cavg=over_tau / tau,
         )

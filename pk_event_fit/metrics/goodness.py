@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError
-from .checks import numbers
-from .profiles import real
+from .checks import broadcast, numbers, real
 
 
 class Goodness(NamedTuple):
@@ -115,10 +114,10 @@ def _masked(predicted: Any, observed: Any, sigma: Any, weights: Any) -> tuple:
     data = real("observed", observed)
     if not data.ndim or not data.size:
         raise DataError(f"observed: has the shape {data.shape}: needs numbers, compartments last")
-    count = np.ones(data.shape) if weights is None else _shaped("weights", weights, data.shape)
+    count = np.ones(data.shape) if weights is None else broadcast("weights", weights, data.shape)
     seen = ~np.isnan(data) & ~(count == 0)
-    model = _shaped("predicted", predicted, data.shape)
-    known = None if sigma is None else _shaped("sigma", sigma, data.shape)[seen]
+    model = broadcast("predicted", predicted, data.shape)
+    known = None if sigma is None else broadcast("sigma", sigma, data.shape)[seen]
     columns = np.broadcast_to(np.arange(data.shape[-1]), data.shape)[seen]
     if seen.any():
         for name, values in (("predicted", model), ("observed", data), ("weights", count)):
@@ -130,20 +129,17 @@ def _masked(predicted: Any, observed: Any, sigma: Any, weights: Any) -> tuple:
     return model[seen] - data[seen], data[seen], count[seen], known, columns
 
 
-def _shaped(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        return np.broadcast_to(real(name, values), shape)
-    except ValueError as error:
-        raise DataError(f"{name}: {error}") from error
-
-
 def _count(parameters: Any) -> int:
     if isinstance(parameters, bool) or not isinstance(parameters, int | np.integer) or parameters < 0:
         raise DataError(f"parameters={parameters}: must be a whole number, 0 or more")
     return int(parameters)
 
 
-def _measures(residual, data, weight, spread, columns, parameters: int) -> Goodness:
+def _measures(
+    residual: np.ndarray, data: np.ndarray, weight: np.ndarray, spread: np.ndarray | None, columns: np.ndarray,
+    parameters: int,
+) -> Goodness:  # fmt: skip
+    """Of numbers `[n]` with the compartments that they are of; `spread` is their known `sigma`, or None."""
     n, total = len(data), float(weight.sum())
     k = parameters + (spread is None)
     if not n:

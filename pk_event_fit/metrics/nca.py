@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from .checks import broadcast, real, together, where
 from .disposition import Nca, analysis
-from .profiles import compact, observations, profiles, real, since, together, where
+from .profiles import compact, observations, profiles, since
 
 ROUTES = ("extravascular", "bolus", "infusion")
 
@@ -56,7 +57,7 @@ def nca(
         route: `extravascular`, `bolus` or `infusion`. The terminal slope may hold the point at Cmax for a bolus alone.
         duration: Of infusions, h, `[...]`: points before their end are none of the terminal slope.
         tau: Dosing interval, h, `[...]`; None or NaN for none.
-        steady: Whether it is one of a steady state, `[...]`.
+        steady: Whether it is one of a steady state, `[...]`. A value above 0 at the time of a bolus was taken after it.
         censored: Which values are below quantification, `[..., N]`; None for none.
         lloq: Lower limit of quantification, in the unit of the values, `[...]`.
 
@@ -67,10 +68,10 @@ def nca(
     times, values = observations(times, values, censored, lloq)
     shape = times.shape[:-1]
     amount, start, lasts, length = (
-        _each(name, shape, np.nan if x is None else x)
+        broadcast(name, np.nan if x is None else x, shape)
         for name, x in (("dose", dose), ("dose_time", dose_time), ("duration", duration), ("tau", tau))
     )
-    settled = _each("steady", shape, steady) != 0
+    settled = broadcast("steady", steady, shape) != 0
     _check(route, amount, lasts, length)
     if (settled & np.isnan(length)).any():
         raise DataError("steady: a steady state needs its dosing interval, tau")
@@ -86,8 +87,9 @@ def by_interval(
 
     An interval reaches from its dose to the next, both ends included. Where two points share the time of a dose, the
     first was measured before it and the second after. One alone is of both intervals; but at a bolus other than the
-    first it is the trough before, and the opening value is put there. Without a steady state `clearance` and `volume`
-    of all but the first interval are NaN, and their `auc_inf` holds what is left of doses before.
+    first, or of a steady state, it is the trough before, and the opening value is put there. Without a steady state
+    `clearance` and `volume` of all but the first interval are NaN, and their `auc_inf` holds what is left of doses
+    before.
 
     Args:
         times: As `nca`, and so are `route`, `censored` and `lloq`; a time repeats at a dose alone.
@@ -98,29 +100,48 @@ def by_interval(
 
     Raises:
         ConfigError: As `nca`.
-        DataError: As `nca`, or dose times do not increase, or more than two points share the time of a dose.
+        DataError: As `nca`, or dose times do not increase, or more than two points share the time of a dose, or more
+            than one that of the end.
     """
     times, values = observations(times, values, censored, lloq)
     times, values, _ = compact(~np.isnan(values), times, values)
     starts, stops = _doses(times.shape[:-1], dose_times, end)
     tau = stops - starts
     given = (("dose", np.nan if dose is None else dose), ("duration", duration), ("steady", steady))
-    amount, lasts, settled = (_each(name, starts.shape, x) for name, x in given)
+    amount, lasts, settled = (broadcast(name, x, starts.shape) for name, x in given)
     settled = settled != 0
     _check(route, amount, lasts, tau)
-    place, after = np.arange(times.shape[-1]), since(times[..., None, :], starts, tau)
+    before = settled | (np.arange(starts.shape[-1]) > 0)  # there is drug of doses before
+    used = _used(since(times[..., None, :], starts, tau), starts, tau, before & (route == "bolus"))
+    values = np.where(used, values[..., None, :], np.nan)
+    profile = profiles(times[..., None, :], values, starts, tau, route == "bolus", before)
+    return analysis(profile, route, np.where(before & ~settled, np.nan, amount), lasts, tau, before)
+
+
+def _used(after: np.ndarray, starts: np.ndarray, tau: np.ndarray, trough: np.ndarray) -> np.ndarray:
+    """Which points are of which interval, `[..., M, N]`, by their time after each dose, h, `[..., M, N]`.
+
+    Args:
+        after: Time after each dose, h.
+        starts: Of the doses, h, `[..., M]`.
+        tau: Length of each interval, h, likewise.
+        trough: Whether a lone point at a dose was taken before it, likewise.
+
+    Raises:
+        DataError: More points share the time of a dose, or of the end, than are told apart.
+    """
+    place = np.arange(after.shape[-1])
     at_start, at_end = after == 0, after == tau[..., None]
     if (at_start.sum(-1) > 2).any():
         raise DataError(f"times: more than two points at the dose at {starts[where(at_start.sum(-1) > 2)]:g} h")
-    later = np.arange(starts.shape[-1]) > 0
-    alone = (at_start.sum(-1) == 1) & later & (route == "bolus")
+    final = np.isnan(np.concatenate([starts[..., 1:], np.full_like(starts[..., :1], np.nan)], -1))
+    if (wrong := final & (at_end.sum(-1) > 1)).any():
+        raise DataError(f"times: more than one point at the end at {(starts + tau)[wrong][0]:g} h, where no dose is")
+    alone = (at_start.sum(-1) == 1) & trough
     opens = at_start & (place == np.where(at_start, place, -1).max(-1)[..., None]) & ~alone[..., None]
     closes = at_end & (place == np.where(at_end, place, len(place)).min(-1)[..., None])
     with np.errstate(invalid="ignore"):
-        used = opens | closes | ((after > 0) & ~(after >= tau[..., None]))
-    values = np.where(used, values[..., None, :], np.nan)
-    profile = profiles(times[..., None, :], values, starts, tau, route == "bolus", later | settled)
-    return analysis(profile, route, np.where(later & ~settled, np.nan, amount), lasts, tau, later | settled)
+        return opens | closes | ((after > 0) & ~(after >= tau[..., None]))
 
 
 def compare(
@@ -156,21 +177,13 @@ def compare(
     return Comparison(one, other, ratio)
 
 
-def _each(name: str, shape: tuple[int, ...], given: Any) -> np.ndarray:
-    """A number for each profile, float64."""
-    try:
-        return np.broadcast_to(real(name, given), shape)
-    except ValueError as error:
-        raise DataError(f"{name}: has the shape {np.shape(given)}, and needs {shape}") from error
-
-
 def _doses(shape: tuple[int, ...], dose_times: Any, end: Any) -> tuple[np.ndarray, np.ndarray]:
     """Start and end of each dosing interval, h, `[..., M]`; NaN where there is none."""
     starts = real("dose_times", dose_times)
     if starts.ndim < 1 or not starts.shape[-1]:
         raise DataError(f"dose_times: have the shape {starts.shape}: need doses along the last axis")
-    starts = _each("dose_times", (*shape, starts.shape[-1]), starts)
-    final = _each("end", shape, np.nan if end is None else end)[..., None]
+    starts = broadcast("dose_times", starts, (*shape, starts.shape[-1]))
+    final = broadcast("end", np.nan if end is None else end, shape)[..., None]
     following = np.concatenate([starts[..., 1:], np.full_like(final, np.nan)], -1)
     stops = np.where(np.isnan(following), final, following)
     if np.isinf(starts).any() or (np.isnan(starts[..., :-1]) & ~np.isnan(starts[..., 1:])).any():

@@ -7,9 +7,10 @@ Rules, which are the defaults of the programs that the field uses:
   after the last, and is left out between them: `conc.blq` of PKNCA, first and last "keep", middle "drop" (Denney,
   Duvvuri & Buckeridge 2015, J Pharmacokinet Pharmacodyn 42:S65). Areas and slopes end at the last that can be.
 * Where nothing was measured at the dose, a value is put there: 0; at steady state the smallest of the dosing interval;
-  for a bolus, the line through the logarithms of the first two values, or the first value where these do not fall
-  (Phoenix WinNonlin 8.3, NCA computation rules, "Data checking and pre-treatment"). It counts for areas alone.
-* A bolus makes no value of 0: one that was measured at the time of a bolus was taken before it, and is left out.
+  for a bolus, the line through the logarithms of the first two values, or the first value above 0 where these do not
+  fall or one is 0 (Phoenix WinNonlin 8.3, NCA computation rules, "Data checking and pre-treatment"). It counts for
+  areas alone, which are NaN where nothing was measured in the dosing interval of a steady state.
+* At the time of a bolus a value of 0 was taken before it, and is left out.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError
+from .checks import real, together, where
 
 TIE = 4  # units in the last place within which two times are one
 
@@ -32,6 +34,9 @@ class Profile(NamedTuple):
         size: How many points, `[...]`; 0 where nothing was measured.
         last: Index of the last that can be quantified, `[...]`; -1 where none can.
         inserted: Whether the first point was put there, `[...]`.
+        least: Smallest value measured in the dosing interval, its ends included, `[...]`; one below quantification
+            counts here wherever it stands. NaN where nothing was.
+        trough: Value measured at its end, likewise.
     """
 
     times: np.ndarray
@@ -39,6 +44,8 @@ class Profile(NamedTuple):
     size: np.ndarray
     last: np.ndarray
     inserted: np.ndarray
+    least: np.ndarray
+    trough: np.ndarray
 
     @property
     def measured(self) -> np.ndarray:
@@ -112,6 +119,9 @@ def profiles(
         one, other = after[(*profile, k + 1)], after[(*profile, k)]
         told = f"profile {profile}: {one:g} h after the dose follows {other:g} h"
         raise DataError(f"times: {told}: must increase, each once")
+    with np.errstate(invalid="ignore"):
+        within, at_end = (keep & found for found in (after <= tau[..., None], after == tau[..., None]))
+    least, trough = _smallest(values, within), _smallest(values, at_end)
     place = np.arange(values.shape[-1])
     known = keep & (values > 0)
     first = known.argmax(-1)[..., None]
@@ -123,7 +133,8 @@ def profiles(
     after, values, keep = (np.concatenate([one[..., None], rest], -1) for one, rest in pairs)
     after, values, keep = compact(keep, after, values)
     last = np.where(keep & (values > 0), np.arange(values.shape[-1]), -1).max(-1)
-    return Profile(np.where(keep, after, 0.0), np.where(keep, values, 0.0), keep.sum(-1), last, missing)
+    after, values = np.where(keep, after, 0.0), np.where(keep, values, 0.0)
+    return Profile(after, values, keep.sum(-1), last, missing, least, trough)
 
 
 def since(times: np.ndarray, dose_time: np.ndarray, tau: np.ndarray) -> np.ndarray:
@@ -136,54 +147,31 @@ def since(times: np.ndarray, dose_time: np.ndarray, tau: np.ndarray) -> np.ndarr
         return np.where(abs(after - length) <= room, length, after)
 
 
-def _opening(after, values, keep, tau, bolus: bool, steady: np.ndarray) -> np.ndarray:
-    """Value at the dose where none was measured, `[...]`."""
+def _opening(
+    after: np.ndarray, values: np.ndarray, keep: np.ndarray, tau: np.ndarray, bolus: bool, steady: np.ndarray
+) -> np.ndarray:
+    """Value at the dose where none was measured, `[...]`, of points `[..., N]`."""
     if not bolus:
         with np.errstate(invalid="ignore"):
             inside = keep & ~(after > tau[..., None])
-        return np.where(steady, np.where(inside, values, np.inf).min(-1), 0.0)
+        return np.where(steady, _smallest(values, inside), 0.0)
+    positive = np.take_along_axis(values, (keep & (values > 0)).argmax(-1)[..., None], -1)[..., 0]
     if values.shape[-1] < 2:
-        return values[..., 0]
+        return positive
     one, two = values[..., 0], values[..., 1]
     falls = keep[..., 1] & (two > 0) & (one > two)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         rate = (np.log(one) - np.log(two)) / (after[..., 1] - after[..., 0])
-        return np.where(falls, one * np.exp(rate * after[..., 0]), one)
+        line = one * np.exp(rate * after[..., 0])
+    return np.where(falls & np.isfinite(line), line, positive)
+
+
+def _smallest(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Of some points each, `[...]`; NaN where there are none."""
+    return np.where(among.any(-1), np.where(among, values, np.inf).min(-1), np.nan)
 
 
 def compact(keep: np.ndarray, *arrays: np.ndarray) -> list[np.ndarray]:
     """The points to keep come first, in their order; and which places they take."""
     order = np.argsort(~keep, axis=-1, kind="stable")
     return [np.take_along_axis(array, order, -1) for array in (*arrays, keep)]
-
-
-def real(name: str, values: Any) -> np.ndarray:
-    """Values as float64; NaN and infinity pass.
-
-    Raises:
-        DataError: They are no real numbers.
-    """
-    if np.iscomplexobj(values):
-        raise DataError(f"{name}: needs real numbers")
-    try:
-        return np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name}: needs numbers ({error})") from error
-
-
-def together(*named: tuple[str, np.ndarray]) -> list[np.ndarray]:
-    """Arrays of one shape.
-
-    Raises:
-        DataError: Their shapes do not fit.
-    """
-    try:
-        return [*np.broadcast_arrays(*(array for _, array in named))]
-    except ValueError as error:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in named)
-        raise DataError(f"shapes do not fit: {shapes}") from error
-
-
-def where(wrong: np.ndarray) -> tuple[int, ...]:
-    """Place of the first that is wrong."""
-    return tuple(int(k) for k in np.argwhere(wrong)[0])
