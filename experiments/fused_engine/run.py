@@ -232,7 +232,7 @@ def tables(results):
         f"The engine's step is {digits(work / 1e6)} MFLOP, so {digits(rate / 1e9)} GFLOP/s; products of 100 x 64 with "
         f"64 x 64 alone reach {digits(results['products'] / 1e9)} GFLOP/s on both cores: "
         f"{digits(100 * rate / results['products'])} %. Its products alone, in the same compiler on the same devices, "
-        f"take {digits(least)} ms: what is built on it cannot be more than {digits(other / least)} times as fast as "
+        f"take {digits(least)} ms: a step that were nothing else would be {digits(other / least)} times as fast as "
         "Diffrax's best row.",
         "What compiling a gradient takes, through the package (kernels: fusions of the compiled program; buffers: what "
         "the program itself needs):",

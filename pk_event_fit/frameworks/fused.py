@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from ..arrays.jax import JaxArrays
 from ..errors import ConfigError
-from ..fused.engine import by_axis, more_subjects, solve
+from ..fused.engine import LIGHT, by_axis, more_subjects, solve
 from ..fused.forward import CONTROL, Engine
 from ..fused.methods import METHODS
 from ..intervals import Interval
@@ -35,8 +35,9 @@ class Fused(Framework):
     methods = tuple(METHODS)
     settings = ("memory", "shards", "control")
 
-    def __init__(self, arrays, solver, mesh=None, memory=128, control=CONTROL):
+    def __init__(self, arrays, solver, mesh=None, memory=128, control=CONTROL, most=None):
         super().__init__(arrays, solver)
+        self.most = most
         self.mesh, self.shards = mesh, 1 if mesh is None else mesh.size
         self.memory, self.control = memory, tuple(control)
 
@@ -54,11 +55,12 @@ class Fused(Framework):
             more = "; set accelerator.threads, or OMP_NUM_THREADS before JAX is first used" if device == "cpu" else ""
             raise ConfigError(f"framework.shards={shards}: JAX sees {len(devices)} devices ({device}){more}")
         devices = devices[:shards]
+        most = None if device == "cpu" else LIGHT
         if len(devices) == 1:
-            return cls(arrays, solver, None, memory, control)
+            return cls(arrays, solver, None, memory, control, most)
         mesh = Mesh(devices, ("subjects",))
         arrays.device = NamedSharding(mesh, P())
-        return cls(arrays, solver, mesh, memory, control)
+        return cls(arrays, solver, mesh, memory, control, most)
 
     def settled(self, states, reached, subjects):
         # A compiled program cannot raise: what is no number fails the solve that it enters.
@@ -77,7 +79,7 @@ class Fused(Framework):
         engine = Engine(rhs, METHODS[self.solver.method], self.control, self.solver.max_steps, self.memory)
         work = functools.partial(
             solve, engine, grid=grid if table.points is None else None, group=min(len(table.duration), GROUP),
-            keep=self.solver.gradient == "direct",
+            keep=self.solver.gradient == "direct", most=self.most,
         )  # fmt: skip
         tolerance = tuple(jnp.asarray(x, initial.dtype) for x in (self.solver.rtol, self.solver.atol))
         if self.shards == 1:

@@ -62,7 +62,7 @@ class Written(NamedTuple):
 
 def solve(
     engine: Engine, params: Any, initial: Any, table: Interval, tolerance: tuple, grid: Any = None, *, group: int,
-    keep: bool | None,
+    keep: bool | None, most: int | None = None,
 ) -> tuple[Any, Report]:  # fmt: skip
     """Solve a table of intervals.
 
@@ -76,13 +76,14 @@ def solve(
         group: Intervals in a chunk: at its end subjects wait for each other.
         keep: Whether the tapes are kept for the way back; else each chunk is solved once more there. None for
             derivatives in forward mode, and none backward.
+        most: Subjects in a loop; None for what suits the cache of a CPU.
 
     Returns:
         `[S, K, B, D]`, and a `Report` with leaves `[S, B]`.
     """
     work = functools.partial(together, engine, params, grid=grid, group=group, keep=keep)
     row = by_axis(lambda _, leaf, __: leaf[0], table._replace(points=None))
-    most = SUBJECTS if heavy(engine, params, inner(row), initial) else LIGHT
+    most = most or (SUBJECTS if heavy(engine, params, inner(row), initial) else LIGHT)
     if len(initial) > most:
         return in_blocks(work, initial, table, tolerance, most)
     # In a program for a batch of one, a batch could not be told from what is broadcast.
