@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ REGIMENS: dict[str, list[str]] = {
 
 
 def fitted(name: str, framework: str, iterations: int, seed: int, folder: Path, keep: bool) -> dict[str, Any]:
-    """A run of the command line, or where it may be kept the one that is there: what it is, and what it took."""
+    """A run of the command line, or where it may be kept the one that is there: what it is, and how it fits."""
     path = folder / "result.json"
     if not (keep and path.exists() and json.loads(path.read_text())["status"] == "completed"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,17 +66,13 @@ def fitted(name: str, framework: str, iterations: int, seed: int, folder: Path, 
             f"data.held_out={HELD_OUT}", f"training.iterations={iterations}", "tracking=disabled",
             f"hydra.run.dir={folder}",
         ]  # fmt: skip
-        began = time.perf_counter()
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:200]}
-        (folder / "wall.txt").write_text(str(time.perf_counter() - began))
     result = json.loads(path.read_text())
     params = read_weights(folder / "weights.npz")[1]
     return {
         "parameters": sum(value.size for value in params.values()),
-        "wall_s": float((folder / "wall.txt").read_text()),
-        "step_ms": result["performance"]["step_ms"]["median"],
         "fitted_rmse": result["accuracy"]["rmse"],
     }
 
@@ -136,15 +131,7 @@ def tables(results: dict[str, Any]) -> str:
         least, most = digits(min(values)), digits(max(values))
         return digits(float(np.median(values))) + ("" if least == most else f" ({least}-{most})")
 
-    fits = [
-        [
-            name,
-            str(rows[0]["parameters"]),
-            across(row["fitted_rmse"] for row in rows),
-            across(row["wall_s"] for row in rows),
-        ]
-        for name, rows in of.items()
-    ]
+    fits = [[name, str(rows[0]["parameters"]), across(row["fitted_rmse"] for row in rows)] for name, rows in of.items()]
     unseen = [
         [name, *(across(row["errors"][regimen]["rmse"] for row in rows) for regimen in REGIMENS)]
         for name, rows in of.items()
@@ -153,8 +140,8 @@ def tables(results: dict[str, Any]) -> str:
     lost = [f"{row['variant']}, seed {row['seed']}: {row['failed']}" for row in results["rows"] if "failed" in row]
     return "\n\n".join([
         f"{results['iterations']:,} iterations of Adam at 1e-3 on {100 - HELD_OUT} subjects, {results['framework']}, "
-        f"seeds {', '.join(map(str, results['seeds']))}: median, and least to most. Wall time is of the whole command.",
-        table(["field", "parameters", "RMSE of those fitted, mg", "wall time, s"], fits),
+        f"seeds {', '.join(map(str, results['seeds']))}: median, and least to most.",
+        table(["field", "parameters", "RMSE of those fitted, mg"], fits),
         f"RMSE of the {HELD_OUT} subjects that were held out, mg, by regimen; only the first was fitted:",
         table(["field", *REGIMENS], unseen),
         *(["Failed: " + "; ".join(lost)] if lost else []),
