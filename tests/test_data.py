@@ -2,15 +2,19 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pk_event_fit import store
 from pk_event_fit.compartments import PARAMETERS, TYPICAL
 from pk_event_fit.data import Data, batches, load
 from pk_event_fit.errors import ConfigError, DataError
 from pk_event_fit.metrics.accuracy import accuracy
+from pk_event_fit.simulate import simulate
 
 DEFAULT = "data/pk_dataset_2C.npz"
 SMALL = {"subjects": 3, "points": 5}
@@ -108,6 +112,25 @@ def test_each_interval_of_the_file_starts_with_the_state_after_its_dose(folder):
     load(Data())
     solutions = store.read_npz(folder / DEFAULT)[0]["all_solutions"]
     np.testing.assert_array_equal(solutions[:, 1:, 0], solutions[:, :-1, -1] + [100.0, 0.0])
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(1, 4), st.integers(2, 6), st.integers(0, 2**32), st.floats(0.0, 0.5),
+    st.lists(st.floats(0.0, 1e6), min_size=3, max_size=3),
+)  # fmt: skip
+def test_any_cohort_is_read_as_it_was_simulated(subjects, points, seed, cv, doses):
+    Path("any.npz").unlink(missing_ok=True)
+    asked = Data(subjects=subjects, points=points, seed=seed, cv=cv, dose_amounts=doses, covariates=["all"],
+                 path="any.npz")  # fmt: skip
+    drawn, cohort = simulate(asked, asked), load(asked)
+    other = from_file("any.npz", covariates=["all"], seed=seed)
+    for found in (cohort, other):
+        np.testing.assert_array_equal(found.amounts, drawn.amounts)
+        np.testing.assert_array_equal(found.times, drawn.times)
+        np.testing.assert_array_equal(found.intervals.covariates[-1], drawn.parameters)
+        np.testing.assert_array_equal(found.intervals.bolus[1:, 0, 0], doses)
+        assert found.digest == cohort.digest
 
 
 @pytest.mark.parametrize("settings", [{"subjects": 3}, {"cv": 0.2}, {"seed": 1}, {"points": 5}, {"end": 60.0}], ids=str)
