@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import store
+from . import formats, store
 from .errors import CheckpointError, ConfigError, DataError
 from .fields import Field, Structure, described, inside, network_of, restored
+from .formats import layers
 from .frameworks.base import Framework
 from .training import State
 
 HISTORY = ("iteration", "loss", "gradient_norm", "step_ms")
 GROUPS = ("params", "mean", "square", "best")
+WEIGHTS = "pk_event_fit weights"
+NETWORK = "pk_event_fit field"  # an `.eqx` file by `export.equinox.save_eqx`: a network alone, as Equinox has it
 
 Rows = list[dict[str, float]]
 
@@ -69,9 +73,29 @@ def read_checkpoint(path: Path, framework: Framework, shapes: Mapping[str, tuple
     return State(iteration, groups["params"], moments, *best, groups["best"]), rows
 
 
-def write_weights(path: Path, field: Field, params: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-    """Write weights, and structure, settings and scales of their field, so that the file alone makes it."""
-    store.write_npz(path, params, {"kind": "pk_event_fit weights", **described(field), **about})
+def write_weights(
+    path: Path, field: Field, params: Mapping[str, np.ndarray], about: Mapping[str, Any], *, new: bool = False
+) -> None:
+    """Write weights, and structure, settings and scales of their field, so that the file alone makes it.
+
+    Args:
+        path: File to replace; its name ends with one of `formats.SUFFIXES`.
+        field: The field.
+        params: Its parameters, float32 or float64.
+        about: What else JSON is to hold of it.
+        new: Whether there must be no such file yet.
+
+    Raises:
+        ConfigError: The name ends otherwise, or the parameters are not finite or not those of the field.
+        FileExistsError: There is such a file, and `new` was asked.
+    """
+    try:
+        _check_weights(path, field, params)
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
+    # In the order in which JAX takes the leaves of a dictionary: an `.eqx` file holds them one after the other.
+    arrays = {name: params[name] for name in sorted(params)}
+    formats.write(path, arrays, {"kind": WEIGHTS, **described(field), **about}, new=new)
 
 
 def read_weights(path: Path) -> tuple[Field, dict[str, np.ndarray]]:
@@ -80,23 +104,69 @@ def read_weights(path: Path) -> tuple[Field, dict[str, np.ndarray]]:
     Raises:
         CheckpointError: The file is missing, damaged, changed, or holds something else.
     """
-    params, note = _read(path, "pk_event_fit weights")
+    return read_noted(path)[:2]
+
+
+def read_noted(path: Path, field: Field | None = None) -> tuple[Field, dict[str, np.ndarray], dict[str, Any]]:
+    """The same, and all that the file says besides.
+
+    Args:
+        path: An npz, safetensors or `.eqx` file.
+        field: Of which field somebody else's layers are: leaves of an Equinox module, or a torch `state_dict`. Such
+            files have no digest. Ours say it themselves.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, changed, holds something else, or another field.
+    """
+    arrays, note = _opened(path)
     try:
-        field = restored(note)
-        model, last = inside(field), params.get(f"bias_{len(network_of(field).hidden)}", np.empty(0))
-        size = model.compartments(last.size) if isinstance(model, Structure) else last.size
-        shapes = field.shapes(size)
+        if note.get("kind") == WEIGHTS and "digest" in note:
+            found = restored(note)
+        elif note.get("kind") == NETWORK:
+            found, arrays = restored(note), layers.params_of(arrays)
+        elif field is not None and layers.is_stack(arrays):
+            found, arrays = field, layers.params_of(arrays)
+        else:
+            raise CheckpointError(f"{path}: is no file of {WEIGHTS}")
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+        raise CheckpointError(f"{path}: the model's settings are not usable ({error})") from error
+    if field is not None and json.dumps(described(field)) != json.dumps(described(found)):
+        raise CheckpointError(f"{path}: holds another field than was said: {described(found)}")
+    return found, _check_weights(path, found, arrays), note
+
+
+def compartments_of(field: Field, params: Mapping[str, np.ndarray]) -> int:
+    """How many compartments a field with these parameters has."""
+    model, last = inside(field), params.get(f"bias_{len(network_of(field).hidden)}", np.empty(0))
+    return model.compartments(last.size) if isinstance(model, Structure) else last.size
+
+
+def _check_weights(path: Path, field: Field, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The parameters in the order of the field's own.
+
+    Raises:
+        CheckpointError: They are other ones, not finite, or neither float32 nor float64.
+    """
+    try:
+        shapes = field.shapes(compartments_of(field, params))
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{path}: the model's settings are not usable ({error})") from error
     _check_shapes(path, params, shapes)
-    return field, params
+    for name, value in params.items():
+        if value.dtype.type not in (np.float32, np.float64) or not np.isfinite(value).all():
+            raise CheckpointError(f"{path}: parameter {name} is not finite, or {value.dtype}, no float32 or float64")
+    return {name: params[name] for name in shapes}
+
+
+def _opened(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    try:
+        return formats.read(path)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    try:
-        arrays, note = store.read_npz(path)
-    except DataError as error:
-        raise CheckpointError(str(error)) from error
+    arrays, note = _opened(path)
     if note.get("kind") != kind or "digest" not in note:
         raise CheckpointError(f"{path}: is no file of {kind}")
     return arrays, note

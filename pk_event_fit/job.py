@@ -115,7 +115,7 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
     result["accuracy"] = scores(config, parts, fitted.predicted)
     result |= estimates(parts.field, fitted.params)
     result |= _measured(parts, recorder, (baseline, peak), fitted.report)
-    leave_arrays(folder, config, parts, fitted)
+    leave_arrays(folder, config, parts, fitted, about)
     store.write_json(folder / "result.json", result)
     figures: list[Path] = []
     try:

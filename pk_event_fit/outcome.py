@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ import numpy as np
 from . import store, training
 from .checkpoint import HISTORY, Rows, write_weights
 from .config import Config
-from .data import Cohort
+from .data import Cohort, units_of
 from .data.cohort import Source
 from .errors import SolverFailure
 from .fields import Field
@@ -85,16 +87,46 @@ def _of_table(config: Config, parts: Parts, arrays: dict[str, np.ndarray]) -> di
     return score(~unseen) | {"by_compartment": by_compartment, "by_interval": [], "held_out": held_out}
 
 
-def leave_arrays(folder: Path, config: Config, parts: Parts, fitted: training.Fitted) -> None:
-    """Weights and predictions; of a table, one prediction for each observation, and curves between them."""
-    about = {"framework": parts.framework.name, "seed": config.seed, "iteration": fitted.iteration}
-    write_weights(folder / "weights.npz", parts.field, fitted.params, about)
+def leave_arrays(
+    folder: Path, config: Config, parts: Parts, fitted: training.Fitted, provenance: Mapping[str, Any]
+) -> None:
+    """The model's file and predictions; of a table, one prediction for each observation, and curves between them."""
+    write_weights(folder / "weights.npz", parts.field, fitted.params, _about(config, parts, fitted, provenance))
     cohort, unit = parts.cohort, config.data.observed_unit
     arrays = {"predicted": fitted.predicted, "observed": cohort.amounts, "times": cohort.times}
     if cohort.table is not None:
         arrays = _by_observation(cohort.table, fitted.predicted) | _curves(parts, fitted)
     units = {"predicted": unit, "observed": unit, "times": config.data.time_unit}
     store.write_npz(folder / "predictions.npz", {**arrays, "held_out": parts.held_out}, {"units": units})
+
+
+def _about(config: Config, parts: Parts, fitted: training.Fitted, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model's file says beside its field: what its numbers mean, how it was fitted, where it comes from.
+
+    Nothing of the machine, the folder or the time: the same fit leaves the same bytes.
+    """
+    cohort, own = parts.cohort, parts.framework.settings
+    score = scores(config, parts, fitted.predicted)
+    data = {"source": config.data.source, "dataset": config.data.dataset, "digest": cohort.digest}
+    trained = {
+        "solver": asdict(config.solver),
+        "settings": config.framework.own(own),
+        "device": config.accelerator.device,
+        "compile": config.accelerator.compile,
+        "training": asdict(config.training),
+        "error": config.data.error,
+        "data": data | {"fitted": len(parts.fitted), "held_out": len(parts.held_out)},
+        "accuracy": {key: score[key] for key in score if key not in ("by_compartment", "by_interval")},
+    }
+    return {
+        "framework": parts.framework.name,
+        "seed": config.seed,
+        "iteration": fitted.iteration,
+        "compartments": list(cohort.compartments),
+        "units": units_of(config.data, cohort.covariates),
+        "trained": trained,
+        "provenance": {key: provenance.get(key) for key in ("git", "python", "packages")},
+    }
 
 
 def _by_observation(source: Source, predicted: np.ndarray) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -120,8 +120,12 @@ def digest(arrays: Mapping[str, np.ndarray], note: Mapping[str, Any] | None = No
     return total.hexdigest()
 
 
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any] | None = None) -> str:
+def write_npz(
+    path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any] | None = None, *, new: bool = False
+) -> str:
     """Write named arrays, and a JSON note under `about` with the digest of all; the same content gives the same bytes.
+
+    `new` is that of `write_bytes`.
 
     Returns:
         The digest.
@@ -133,7 +137,7 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, 
         for name, array in {**arrays, "about": np.array(json.dumps(note, sort_keys=True))}.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
-    write_bytes(path, stream.getvalue())
+    write_bytes(path, stream.getvalue(), new=new)
     return note["digest"]
 
 
@@ -164,12 +168,21 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, about
 
 
+def promised(stream: IO[bytes]) -> tuple[np.dtype, int]:
+    """Type and size in bytes of the npy array that begins here; the stream is left where its values begin.
+
+    Raises:
+        ValueError, or another of `DAMAGE`: None begins here.
+    """
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return dtype, int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
+
+
 def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> int:
     with archive.open(entry) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-        size = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
+        dtype, size = promised(stream)
         if dtype.hasobject:
             raise DataError(f"{path}: array {entry.filename!r} holds Python objects, which are never loaded")
         if size != entry.file_size - stream.tell():

@@ -7,10 +7,11 @@ from .cohort import Batch, Cohort, batch_of, batches, split
 from .grids import DEFAULT_PATH, SCHEMA_VERSION, load_grid, write
 from .settings import Data
 from .tables import load_table
+from .units import units_of
 
 __all__ = [
     "DEFAULT_PATH", "SCHEMA_VERSION", "Batch", "Cohort", "Data", "batch_of", "batches", "describe", "load", "settled",
-    "split", "write",
+    "split", "units_of", "write",
 ]  # fmt: skip
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from io import BytesIO
 from pathlib import Path
 
 import equinox as eqx
@@ -15,13 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import store
+from .. import formats
 from ..arrays.jax import XP
+from ..checkpoint import NETWORK, read_weights
 from ..errors import CheckpointError, ConfigError
-from ..fields import Field, Mlp, network_of, plain
-
-KIND = "pk_event_fit field"
-HEADER_LIMIT = 65536  # bytes
+from ..fields import Field, Mlp, described, network_of, plain, restored
 
 
 class VectorField(eqx.Module):
@@ -46,24 +41,51 @@ def to_equinox(model: Field, params: Mapping[str, np.ndarray]) -> VectorField:
     network, params = plain(model, params)
     layers = []
     for k in range(len(network.hidden) + 1):
-        if jnp.asarray(params[f"weight_{k}"]).dtype != params[f"weight_{k}"].dtype:
-            raise ConfigError(
-                'the weights are float64: jax.config.update("jax_enable_x64", True) before they are taken'
-            )
-        weight, bias = jnp.asarray(params[f"weight_{k}"]).T, jnp.asarray(params[f"bias_{k}"])
+        weight, bias = _placed(params[f"weight_{k}"]).T, _placed(params[f"bias_{k}"])
         linear = eqx.nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype, key=jax.random.key(0))
         layers.append(eqx.tree_at(lambda layer: (layer.weight, layer.bias), linear, (weight, bias)))
     return VectorField(tuple(layers), getattr(XP, network.activation))
 
 
+class FieldModule(eqx.Module):
+    """dA/dt in mg/h of amounts in mg, `[D]` to `[D]`, at covariates `args`, `[C]`, or None: any field as it is.
+
+    Its leaves are those of an `.eqx` file by `save_model`, in the same order.
+
+    Attributes:
+        params: By name.
+        structure: The field as `fields.described` has it, in JSON: what is static must be hashable.
+    """
+
+    params: dict[str, jax.Array]
+    structure: str = eqx.field(static=True)
+
+    def __call__(self, t, y, args=None):
+        return restored(json.loads(self.structure))(XP, self.params, t, y, args)
+
+
+def to_module(field: Field, params: Mapping[str, np.ndarray]) -> FieldModule:
+    """The module of any field, in the precision of its parameters.
+
+    Raises:
+        ConfigError: They are float64, and JAX is not told to compute in it.
+    """
+    return FieldModule({name: _placed(value) for name, value in params.items()}, json.dumps(described(field)))
+
+
 def save_eqx(path: Path, model: Field, field: VectorField) -> None:
-    """Write the module as Equinox's documentation does: a line of JSON that says how to build it, then its leaves."""
+    """Write the module as Equinox's documentation does: a line of JSON that says how to build it, then its leaves.
+
+    Raises:
+        ConfigError: The name does not end with .eqx.
+    """
+    if Path(path).suffix.lower() != ".eqx":
+        raise ConfigError(f"{path}: must end with .eqx")
     own, last = asdict(network_of(model)), field.layers[-1]
-    header = {"kind": KIND, "model": own, "compartments": last.out_features, "dtype": str(last.weight.dtype)}
-    stream = BytesIO()
-    stream.write((json.dumps(header) + "\n").encode())
-    eqx.tree_serialise_leaves(stream, field)
-    store.write_bytes(Path(path), stream.getvalue())
+    header = {"kind": NETWORK, "model": own, "compartments": last.out_features, "dtype": str(last.weight.dtype)}
+    layers = enumerate(field.layers)
+    leaves = {f"{k}.{name}": np.asarray(getattr(layer, name)) for k, layer in layers for name in ("weight", "bias")}
+    formats.write(Path(path), leaves, header)
 
 
 def load_eqx(path: Path) -> tuple[Mlp, VectorField]:
@@ -72,16 +94,16 @@ def load_eqx(path: Path) -> tuple[Mlp, VectorField]:
     Raises:
         CheckpointError: The file is missing, damaged, or holds something else.
     """
+    model, params = read_weights(Path(path))
+    if not isinstance(model, Mlp):
+        raise CheckpointError(f"{path}: holds more than a network of amounts; see to_module")
     try:
-        with open(path, "rb") as stream:
-            header = json.loads(stream.readline(HEADER_LIMIT))
-            if header["kind"] != KIND:
-                raise ValueError(f"kind {header['kind']!r}")
-            model, dtype = Mlp(**header["model"]), np.dtype(header["dtype"])
-            shapes = model.shapes(int(header["compartments"]))
-            if sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize > os.fstat(stream.fileno()).st_size:
-                raise ValueError("it promises more than it holds")
-            blank = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
-            return model, eqx.tree_deserialise_leaves(stream, to_equinox(model, blank))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, ConfigError) as error:
-        raise CheckpointError(f"{path}: not a field that save_eqx wrote ({error})") from error
+        return model, to_equinox(model, params)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _placed(value: np.ndarray) -> jax.Array:
+    if (array := jnp.asarray(value)).dtype != value.dtype:
+        raise ConfigError('the weights are float64: jax.config.update("jax_enable_x64", True) before they are taken')
+    return array

@@ -8,8 +8,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from ..arrays.torch import SOFTPLUS_THRESHOLD
+from ..arrays.torch import SOFTPLUS_THRESHOLD, XP
+from ..errors import ConfigError
 from ..fields import Field, plain
+from ..formats import layers
 
 
 class Rbf(torch.nn.Module):
@@ -47,12 +49,47 @@ def to_torch(model: Field, params: Mapping[str, np.ndarray]) -> VectorField:
         ConfigError: The field is more than a network of amounts.
     """
     network, params = plain(model, params)
-    layers: list[torch.nn.Module] = []
+    stack: list[torch.nn.Module] = []
     for k in range(len(network.hidden) + 1):
         weight, bias = torch.as_tensor(params[f"weight_{k}"]), torch.as_tensor(params[f"bias_{k}"])
         linear = torch.nn.Linear(weight.shape[0], weight.shape[1], dtype=weight.dtype)
         with torch.no_grad():
             linear.weight.copy_(weight.T)
             linear.bias.copy_(bias)
-        layers += [linear, ACTIVATIONS[network.activation]()]
-    return VectorField(torch.nn.Sequential(*layers[:-1]))
+        stack += [linear, ACTIVATIONS[network.activation]()]
+    return VectorField(torch.nn.Sequential(*stack[:-1]))
+
+
+class FieldModule(torch.nn.Module):
+    """dA/dt in mg/h of amounts in mg, `[..., D]` to `[..., D]`, at covariates `[..., C]`, or None: any field as it is.
+
+    Its `state_dict` has the names and shapes of a `.safetensors` file by `save_model`:
+    `module.load_state_dict(safetensors.torch.load_file(path))`.
+    """
+
+    def __init__(self, field: Field, params: Mapping[str, torch.Tensor]):
+        super().__init__()
+        self.field = field
+        for name, value in params.items():
+            self.register_parameter(name, torch.nn.Parameter(value))
+
+    def forward(self, t, y, covariates=None):
+        return self.field(XP, dict(self.named_parameters()), t, y, covariates)
+
+
+def to_module(field: Field, params: Mapping[str, np.ndarray]) -> FieldModule:
+    """The module of any field, in the precision of its parameters."""
+    return FieldModule(field, {name: torch.tensor(value) for name, value in params.items()})
+
+
+def params_of(state: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """The parameters, NumPy, of a `state_dict`: that of a `FieldModule`, or of one stack of linear layers.
+
+    Raises:
+        ConfigError: It has two stacks.
+    """
+    arrays = {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
+    try:
+        return layers.params_of(arrays) if layers.is_stack(arrays) else arrays
+    except ValueError as error:
+        raise ConfigError(f"state_dict: {error}") from error
