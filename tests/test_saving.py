@@ -218,7 +218,7 @@ def test_a_byte_changed_anywhere_is_refused_or_changes_nothing(tmp_path, suffix)
     path, random = tmp_path / f"a{suffix}", np.random.default_rng(0)
     save_model(path, model_of("mlp, volume", about={"compartments": ["a", "b"]}))
     content, whole = path.read_bytes(), told(load_model(path))
-    for place, change in enumerate(random.integers(1, 256, len(content))):
+    for place, change in zip(random.permutation(len(content))[:800], random.integers(1, 256, 800), strict=False):
         changed = bytearray(content)
         changed[place] ^= int(change)
         assert outcome(path, bytes(changed)) in (None, whole), (place, change)
@@ -311,7 +311,7 @@ def test_a_leaf_that_promises_more_than_it_holds_is_refused_before_it_is_read(tm
     stream = BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"shape": (2**40,), "fortran_order": False, "descr": "<f8"})
     (tmp_path / "a.eqx").write_bytes(LINE + stream.getvalue())
-    with pytest.raises(CheckpointError, match="promises more"):
+    with pytest.raises(CheckpointError, match="promises more than there is"):
         load_model(tmp_path / "a.eqx")
 
 
@@ -319,7 +319,7 @@ def test_objects_in_an_eqx_file_are_refused(tmp_path):
     stream = BytesIO()
     np.save(stream, np.array([print, {}], dtype=object), allow_pickle=True)
     (tmp_path / "a.eqx").write_bytes(LINE + stream.getvalue())
-    with pytest.raises(CheckpointError, match="objects"):
+    with pytest.raises(CheckpointError, match=r"[Oo]bject arrays"):
         load_model(tmp_path / "a.eqx")
 
 
