@@ -17,7 +17,9 @@ from pk_event_fit.errors import ConfigError, ScheduleError
 EPS = np.finfo(np.float64).eps
 ALL = list(KINETICS.values())
 LINEAR = [model for model in ALL if model.linear]
-SATURABLE = [model for model in ALL if "vmax" in model.parameters]
+SUBSTRATE = KINETICS["michaelis_menten"]
+PATIENTS = [model for model in ALL if model is not SUBSTRATE]
+SATURABLE = [model for model in PATIENTS if "vmax" in model.parameters]
 CLEARANCES = [model for model in LINEAR if "clearance" in model.parameters]
 ONE, TWO, THREE = KINETICS["pk_1c"], KINETICS["pk_2c"], KINETICS["pk_3c"]
 DEPOT, EFFECT, INDIRECT = KINETICS["pk_1c_depot"], KINETICS["pk_1c_effect"], KINETICS["pk_1c_indirect"]
@@ -78,7 +80,7 @@ def solved(kinetics, parameters, initial, hours, rate=0.0):
 def test_the_models_are_a_closed_set():
     sizes = [f"pk_{size}c{depot}" for size in (1, 2, 3) for depot in ("", "_depot")]
     wanted = {size + suffix for size in sizes for suffix in ("", "_rates", "_mm")} | {"pk_1c_effect", "pk_1c_indirect"}
-    assert set(KINETICS) == wanted
+    assert set(KINETICS) == wanted | {"michaelis_menten"}
 
 
 def test_a_model_is_looked_up_by_its_name():
@@ -97,7 +99,7 @@ def test_every_parameter_has_a_name_of_its_own_a_unit_and_a_typical_value(kineti
     assert min(kinetics.typical) > 0
 
 
-@over(ALL)
+@over(PATIENTS)
 def test_a_depot_is_the_first_compartment_and_the_central_one_is_observed(kinetics):
     assert ("depot" in kinetics.compartments) == ("depot" in kinetics.name)
     assert kinetics.compartments[: kinetics.observed + 1] in (("central",), ("depot", "central"))
@@ -192,7 +194,7 @@ def test_what_leaves_the_body_is_what_is_eliminated(kinetics):
     np.testing.assert_allclose(total, -cleared * concentration, rtol=0, atol=20 * EPS * 200)
 
 
-@over(ALL)
+@over(PATIENTS)
 def test_the_concentration_is_the_central_amount_over_its_volume(kinetics):
     parameters, amounts = drawn(kinetics)
     central = amounts[:, kinetics.compartments.index("central")]
@@ -504,6 +506,20 @@ def test_a_saturating_bolus_follows_the_lambert_function():
     wanted = km * volume * lambertw(start * np.exp(start - vmax / (km * volume) * hours)).real
     found = solved(KINETICS["pk_1c_mm"], np.array([vmax, km, volume]), [300.0], hours)
     np.testing.assert_allclose(found[:, 0], wanted, rtol=1e-9)
+
+
+def test_a_substrate_is_used_up_as_the_lambert_function_tells():
+    vmax, km, minutes = 7.0, 100.0, np.linspace(0, 100, 20)
+    # Schnell & Mendoza, J. Theor. Biol. 187 (1997) 207.
+    for start in (300.0, 50.0):
+        wanted = km * lambertw(start / km * np.exp((start - vmax * minutes) / km)).real
+        found = solved(SUBSTRATE, np.array([vmax, km]), [start], minutes)
+        np.testing.assert_allclose(found[:, 0], wanted, rtol=1e-9)
+
+
+def test_a_substrate_is_a_concentration():
+    assert SUBSTRATE.concentration(np.array([7.0, 100.0]), np.array([30.0])) == 30.0
+    assert (SUBSTRATE.units, SUBSTRATE.amount_unit) == (("mmol/L/min", "mmol/L"), "mmol/L")
 
 
 def test_an_effect_compartment_takes_nothing_out_of_the_central_one():

@@ -301,13 +301,31 @@ def test_doses_or_times_that_make_no_sense_are_refused(amounts, name, value):
 
 def test_doses_that_a_file_tells_are_taken(amounts):
     save(all_solutions=amounts, dose_times=np.array([6.0, 24.0, 36.0]))
-    assert from_file().intervals.start[:, 0].tolist() == [0.0, 6.0, 24.0, 36.0]
+    assert from_file(end=48.0).intervals.start[:, 0].tolist() == [0.0, 6.0, 24.0, 36.0]
 
 
 def test_doses_that_contradict_the_file_are_refused(amounts):
     save(all_solutions=amounts, dose_times=np.array([6.0, 24.0, 36.0]))
     with pytest.raises(DataError, match="dose_times"):
         from_file(dose_times=[8.0, 24.0, 36.0])
+
+
+@pytest.mark.parametrize("end", [48.0, 60.0])
+def test_the_end_of_a_file_without_times_is_the_one_that_is_set(amounts, end):
+    save(all_solutions=amounts, dose_times=np.array([6.0, 24.0, 36.0]))
+    assert from_file(end=end).times[-1, -1] == end
+
+
+def test_the_last_interval_of_a_file_without_times_is_not_stretched_to_the_usual_end(amounts):
+    save(all_solutions=amounts, dose_times=np.array([6.0, 24.0, 30.0]))
+    with pytest.raises(DataError, match=r"a\.npz: has no times.*set data\.end"):
+        from_file()
+
+
+def test_times_of_a_file_tell_its_end(amounts):
+    times = np.linspace([0.0, 6.0, 24.0, 30.0], [6.0, 24.0, 30.0, 31.0], amounts.shape[2], axis=1)
+    save(all_solutions=amounts, dose_times=np.array([6.0, 24.0, 30.0]), times=times)
+    assert from_file().intervals.duration[:, 0].tolist() == [6.0, 18.0, 6.0, 1.0]
 
 
 def test_noise_has_the_standard_deviation_asked_for():
@@ -358,6 +376,11 @@ def test_a_dose_after_the_end_is_counted():
         {"noise_sd": np.nan},
         {"noise_sd": np.inf},
         {"cv": -1},
+        {"initial": []},
+        {"initial": [-1.0]},
+        {"initial": ["much"]},
+        {"initial": [[1.0, 2.0, 3.0]]},
+        {"initial": [1.0], "source": "file", "path": "a.npz"},
     ],
     ids=str,
 )

@@ -324,6 +324,17 @@ def test_every_model_is_listed_with_its_parameters_typical_values_and_units(caps
     assert "pk_1c_mm: central\n    vmax 5 mg/h\n    km 5 mg/L\n    central_volume 10 L\n" in printed
 
 
+def test_an_effect_site_is_told_as_a_concentration(tmp_path):
+    words = ["--model", "pk_1c_effect", "--dose", "time=0 amount=100", "--points", "9", "--out", str(tmp_path)]
+    assert main(words) == 0
+    rows, kinetics = read(tmp_path), KINETICS["pk_1c_effect"]
+    clearance, volume, ke0 = kinetics.typical
+    hours, rate = column(rows, "time_h"), clearance / volume
+    wanted = 100 / volume * ke0 / (ke0 - rate) * (np.exp(-rate * hours) - np.exp(-ke0 * hours))
+    # Of a difference of exponentials below 10 mg/L.
+    np.testing.assert_allclose(column(rows, "effect_mg_per_L"), wanted, rtol=0, atol=1e-12)
+
+
 DOSED = ["--model", "pk_1c", "--dose", "time=0 amount=100"]
 
 
@@ -359,6 +370,7 @@ DOSED = ["--model", "pk_1c", "--dose", "time=0 amount=100"]
         (["--model", "pk_1c", "--table", "third.csv"], "third.csv: subject 0, line 2: compartment 3"),
         ([*DOSED, "--table", "wrong.csv"], "--table wrong.csv: has doses of its own; leave out --dose"),
         ([*DOSED, "--set", "clearance=0", "--dose", "time=0 amount=1 every=9 steady_state=true"], "not all eliminated"),
+        (["--model", "michaelis_menten", "--dose", "time=0 amount=1"], "counts in mmol/L and min"),
         ([*DOSED, "--out", "text.yaml"], "--out text.yaml: is there, and is no folder"),
     ],
     ids=lambda value: None if isinstance(value, str) else " ".join(value[2:]),

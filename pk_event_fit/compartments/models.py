@@ -1,6 +1,8 @@
-"""Compartment models as vector fields: one to three compartments and what is added to them, in a closed set of names.
+"""Compartment models as vector fields: one to three compartments and what is added to them, in a closed set of names;
+and an enzyme that uses up its substrate.
 
 Sources: Gibaldi & Perrier, Pharmacokinetics, 2nd ed. 1982, chapters 1 and 2 (compartments) and 7 (Michaelis-Menten);
+Michaelis & Menten, Biochem. Z. 49 (1913) 333 (substrate);
 Sheiner et al., Clin. Pharmacol. Ther. 25 (1979) 358 (effect compartment); Dayneka, Garg & Jusko, J. Pharmacokinet.
 Biopharm. 21 (1993) 457 (indirect response, model I).
 """
@@ -58,14 +60,20 @@ class Kinetics:
     Attributes:
         name: As in `KINETICS`.
         parameters: P names from `QUANTITIES`, in the order of the covariates.
-        compartments: D names, in the order of the state; a depot is the first. All hold amounts in mg but "response".
-            What "effect" holds is hypothetical: in equilibrium as much as the central compartment, out of which it
-            takes nothing.
+        compartments: D names, in the order of the state; a depot is the first. All hold amounts in mg but "response"
+            and "substrate", which is a concentration. What "effect" holds is hypothetical: in equilibrium as much as
+            the central compartment, out of which it takes nothing.
+        quantities: Unit and typical value of each parameter, where they are not those of `QUANTITIES`.
+        amount_unit: Of what the compartments hold.
+        time_unit: Of time.
     """
 
     name: str
     parameters: tuple[str, ...]
     compartments: tuple[str, ...]
+    quantities: tuple[tuple[str, float], ...] | None = None
+    amount_unit: str = "mg"
+    time_unit: str = "h"
 
     autonomous = True
 
@@ -76,7 +84,8 @@ class Kinetics:
     def change(self, xp, p: dict[str, Any], y) -> Any:
         """The same with each parameter by its name, a number or `[...]`."""
         amounts = _by_name(self.compartments, y)
-        central = amounts["central"]
+        centre = self.compartments[self.observed]
+        central = amounts[centre]
         inward = _eliminated(p, central)
         change: dict[str, Any] = {}
         for name, there, back in _exchange(p):
@@ -91,23 +100,27 @@ class Kinetics:
             concentration = central / p["central_volume"]
             inhibition = p["imax"] * concentration / (p["ic50"] + concentration)
             change["response"] = p["kin"] * (1 - inhibition) - p["kout"] * amounts["response"]
-        change["central"] = inward
+        change[centre] = inward
         return xp.stack([change[name] for name in self.compartments], -1)
 
     @property
     def units(self) -> tuple[str, ...]:
         """Of the parameters."""
-        return tuple(QUANTITIES[name][0] for name in self.parameters)
+        return tuple(unit for unit, _ in self._quantities)
 
     @property
     def typical(self) -> tuple[float, ...]:
         """Parameters of the typical patient."""
-        return tuple(QUANTITIES[name][1] for name in self.parameters)
+        return tuple(value for _, value in self._quantities)
+
+    @property
+    def _quantities(self) -> tuple[tuple[str, float], ...]:
+        return self.quantities or tuple(QUANTITIES[name] for name in self.parameters)
 
     @property
     def observed(self) -> int:
-        """Which compartment's concentration is measured, from 0: the central one."""
-        return self.compartments.index("central")
+        """Which compartment's concentration is measured, from 0: the central one, or the substrate."""
+        return self.compartments.index("central" if "central" in self.compartments else "substrate")
 
     @property
     def linear(self) -> bool:
@@ -116,6 +129,8 @@ class Kinetics:
 
     def concentration(self, parameters, amounts):
         """Concentration in the central compartment, mg/L: `[..., P]` and mg `[..., D]` to `[...]`, in any arrays."""
+        if "central_volume" not in self.parameters:
+            return amounts[..., self.observed]
         return amounts[..., self.observed] / parameters[..., self.parameters.index("central_volume")]
 
     def resting(self, parameters: np.ndarray) -> np.ndarray:
@@ -183,7 +198,8 @@ def _by_name(names: tuple[str, ...], values: Any) -> dict[str, Any]:
 def _eliminated(p: dict[str, Any], central: Any) -> Any:
     """What elimination does to the central amount, mg/h."""
     if "vmax" in p:
-        return -p["vmax"] * central / (p["km"] * p["central_volume"] + central)
+        km = p["km"] * p["central_volume"] if "central_volume" in p else p["km"]
+        return -p["vmax"] * central / (km + central)
     if "clearance" in p:
         return -p["clearance"] / p["central_volume"] * central
     return -p["elimination_rate"] * central
@@ -224,6 +240,10 @@ def _catalogue() -> dict[str, Kinetics]:
     ):
         parameters = ("clearance", "central_volume", *added)
         models.append(Kinetics(name=name, parameters=parameters, compartments=("central", state)))
+    models.append(Kinetics(
+        name="michaelis_menten", parameters=("vmax", "km"), compartments=("substrate",),
+        quantities=(("mmol/L/min", 7.0), ("mmol/L", 100.0)), amount_unit="mmol/L", time_unit="min",
+    ))  # fmt: skip
     return {model.name: model for model in models}
 
 

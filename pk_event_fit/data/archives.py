@@ -22,7 +22,6 @@ from .grids import planned_grid
 from .settings import Data
 from .tables import cohort_of
 
-UNITS = {"TIME": "h", "DV": "mg", "AMT": "mg"}  # of cohorts on a grid
 # Settings that a data set may tell for each compartment, and what holds where it does not.
 ARRIVING = {"lag": 0.0, "bioavailability": 1.0, "modelled_rate": np.nan, "modelled_duration": np.nan}
 
@@ -98,9 +97,7 @@ def describe(settings: Data, covariates: Sequence[str] | None = None) -> Dataset
         settings = _settled(settings, dataset)
         return dataset._replace(measured=settings.measured)
     if not settings.tabular:
-        known = lookup(settings.kinetics) if settings.source == "simulated" else None
-        units = {} if known is None else dict(zip(known.parameters, known.units, strict=True))
-        return _of_grid(*planned_grid(settings), units)
+        return _of_grid(*planned_grid(settings), settings)
     if settings.dataset is not None:
         name, table = settings.dataset, datasets.load(settings.dataset)
     else:
@@ -119,8 +116,8 @@ def describe(settings: Data, covariates: Sequence[str] | None = None) -> Dataset
     return Dataset(table, compartments, initial, settings.measured, units, {"name": name})
 
 
-def _of_grid(cohort: Cohort, plan: Schedule, units: dict[str, str]) -> Dataset:
-    """All subjects have the same rows, but for what was observed, and for covariates, whose units these are."""
+def _of_grid(cohort: Cohort, plan: Schedule, settings: Data) -> Dataset:
+    """All subjects have the same rows, but for what was observed, and for their covariates."""
     subjects = len(cohort.amounts)
     rows, place = _rows(cohort, plan)
     count = len(rows["time"])
@@ -136,7 +133,10 @@ def _of_grid(cohort: Cohort, plan: Schedule, units: dict[str, str]) -> Dataset:
     if cohort.covariates:
         records = records._replace(covariates=np.repeat(cohort.intervals.covariates[0], count, 0))
     table = nonmem.of_records(records, covariates=cohort.covariates)
-    units = {key_of(key): unit for key, unit in (units | UNITS).items() if key in table.columns}
+    known = lookup(settings.kinetics) if settings.source == "simulated" else None
+    units = {} if known is None else dict(zip(known.parameters, known.units, strict=True))
+    units |= {"TIME": settings.time_unit, "DV": settings.observed_unit, "AMT": settings.observed_unit}
+    units = {key_of(key): unit for key, unit in units.items() if key in table.columns}
     compartments = tuple(Compartment(name) for name in cohort.compartments)
     return Dataset(table, compartments, cohort.initial, None, units, {"name": "cohort on a grid"})
 

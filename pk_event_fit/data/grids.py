@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from .. import compartments, store
 from ..dosing import Schedule
 from ..errors import ConfigError, DataError
 from ..frameworks.base import Interval
-from ..simulate import Design, Population, Simulation, simulate
+from ..simulate import END, Design, Population, Simulation, simulate
 from .cohort import Cohort
 from .covariates import covariates_of, with_covariates
 from .settings import Data
@@ -23,6 +23,7 @@ SCHEMA_VERSION = 1
 DEFAULT_PATH = "data/pk_dataset_2C.npz"
 LATER: tuple[tuple[str, str, Any], ...] = (
     ("design", "doses", None),
+    ("design", "initial", None),
     ("population", "kinetics", "pk_2c"),
     ("population", "typical", {}),
 )
@@ -49,8 +50,11 @@ def planned_grid(settings: Data) -> tuple[Cohort, Schedule]:
     if len(table.start) != rows:
         raise DataError(
             f"{path}: all_solutions has {rows} intervals, and doses at {design.dose_times} h from {design.start} to "
-            f"{design.end} h make {len(table.start)}; set data.dose_times"
+            f"{design.until} h make {len(table.start)}; set data.dose_times"
         )
+    usual = Design()
+    if design.end is None and (design.doses, design.dose_times) != (usual.doses, usual.dose_times):
+        raise DataError(f"{path}: has no times, so that nothing tells how long its last interval is; set data.end")
     if table.keep is None and plan.steady is None:
         _check_jumps(amounts, table, path)
     fractions = np.linspace(0.0, 1.0, points)
@@ -108,13 +112,14 @@ def _design(arrays: dict[str, np.ndarray], settings: Data, path: Path) -> Design
         if times.ndim != 2 or 0 in times.shape or times.dtype.kind != "f" or not np.isfinite(times).all():
             raise DataError(f"{path}: times has shape {list(times.shape)} and type {times.dtype}; needs h [S, K]")
         told |= {"start": float(times[0, 0]), "end": float(times[-1, -1])}
-    usual, asked = Design(), {name: getattr(settings, name) for name in _names(Design)}
+    usual, asked = Design(end=END), {name: getattr(settings, name) for name in _names(Design)}
     for name, value in told.items():
         # The end is a sum of durations: a rounding error is no contradiction, and the settings' own value is as asked.
-        same = np.shape(asked[name]) == np.shape(value) and np.allclose(asked[name], value, rtol=1e-12, atol=0)
-        if not same and asked[name] != getattr(usual, name):
+        own: Any = usual.end if asked[name] is None else asked[name]
+        same = np.shape(own) == np.shape(value) and np.allclose(own, value, rtol=1e-12, atol=0)
+        if not same and own != getattr(usual, name):
             raise DataError(f"{path}: its {name} is {value}, and data.{name}={asked[name]}")
-        told[name] = asked[name] if same else value
+        told[name] = own if same else value
     try:
         return Design(**{**asked, **told})
     except ConfigError as error:
@@ -140,13 +145,14 @@ def _read(settings: Data) -> tuple[Path, dict[str, np.ndarray], dict]:
 def _simulated(settings: Data) -> tuple[Path, dict[str, np.ndarray], dict]:
     population = Population(**{name: getattr(settings, name) for name in _names(Population)})
     design = Design(**{name: getattr(settings, name) for name in _names(Design)})
+    design = replace(design, end=design.until)
     asked = {"population": asdict(population), "design": asdict(design)}
     for part, name, usual in LATER:  # what was not there when files were first written, and is left as it was then
         if asked[part][name] == usual:
             del asked[part][name]
     if settings.path:
         path = Path(settings.path).expanduser()
-    elif population == Population() and design == Design():
+    elif population == Population() and design == Design(end=END):
         path = Path(DEFAULT_PATH)
     else:
         tag = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
@@ -183,8 +189,8 @@ def write(path: Path, simulation: Simulation, asked: dict) -> None:
         {
             "schema_version": SCHEMA_VERSION,
             "units": {
-                "amount": "mg",
-                "time": "h",
+                "amount": model.amount_unit,
+                "time": model.time_unit,
                 **dict(zip(model.parameters, model.units, strict=True)),
             },
             "compartments": list(model.compartments),

@@ -82,6 +82,12 @@ class Data(Population, Design):
             raise ConfigError(f"data.noise_sd={self.noise_sd}: must be 0 or more, and finite")
         if self.held_out < 0 or (self.source == "simulated" and self.held_out >= self.subjects):
             raise ConfigError(f"data.held_out={self.held_out}: must be 0 or more, and leave subjects to fit")
+        if self.source != "file" and self.end is None:  # of a file its times may tell it
+            self.end = self.until
+        if self.initial is not None:
+            if self.source != "simulated":
+                raise ConfigError(f"data.initial={self.initial}: is for simulated subjects alone")
+            self.begin(self.model, np.tile(self.typical_parameters(), (len(self.initial), 1)))
         names = self.covariates
         if names is not None and (not names or len(set(names)) < len(names) or (ALL in names and len(names) > 1)):
             raise ConfigError(f"data.covariates={names}: needs different names, or [{ALL}]")

@@ -29,7 +29,15 @@ STYLE: Any = {
 }
 
 
-def draw_fit(path: Path, cohort: Cohort, predicted: np.ndarray, title: str) -> None:
+def quantity(compartment: str, unit: str) -> str:
+    """What an axis says of a compartment: what an effect site holds is no amount, and a response has its own unit."""
+    own = {"effect": f"effect (equivalent {unit})", "response": "response"}
+    return own.get(compartment, f"{compartment} ({unit})")
+
+
+def draw_fit(
+    path: Path, cohort: Cohort, predicted: np.ndarray, title: str, *, unit: str = "mg", time_unit: str = "h"
+) -> None:
     """Observed and predicted amounts of three subjects, each compartment a row, doses marked.
 
     The subjects are those with the least, the middle and the largest total amount observed.
@@ -39,6 +47,8 @@ def draw_fit(path: Path, cohort: Cohort, predicted: np.ndarray, title: str) -> N
         cohort: What was observed.
         predicted: mg, `[B, S, K, D]`.
         title: What run this is.
+        unit: Of amounts.
+        time_unit: Of times.
     """
     totals = cohort.amounts.sum((1, 2, 3))
     order = np.argsort(totals, kind="stable")
@@ -71,7 +81,7 @@ def draw_fit(path: Path, cohort: Cohort, predicted: np.ndarray, title: str) -> N
                     )
                 for k in map(int, np.flatnonzero(cohort.intervals.bolus[:, subject, row])):
                     axis.axvline(doses[k], color=DOSE, lw=0.9, ls=":")
-                    amount = f"{cohort.intervals.bolus[k, subject, row]:g} mg"
+                    amount = f"{cohort.intervals.bolus[k, subject, row]:g} {unit}"
                     axis.annotate(
                         amount, (doses[k], 1.0), xycoords=("data", "axes fraction"), xytext=(3, -2),
                         textcoords="offset points", va="top", fontsize=8.5, color=DOSE,
@@ -79,10 +89,10 @@ def draw_fit(path: Path, cohort: Cohort, predicted: np.ndarray, title: str) -> N
                 if row == 0:
                     axis.set_title(f"subject {subject}: {names[column]}", fontsize=11)
                 if row == rows - 1:
-                    axis.set_xlabel("time (h)")
+                    axis.set_xlabel(f"time ({time_unit})")
                     axis.set_xticks(np.unique([*doses, cohort.times[-1, -1]]).round(6))
                 if column == 0:
-                    axis.set_ylabel(f"{compartment} (mg)")
+                    axis.set_ylabel(quantity(compartment, unit))
             low, high = axes[row, 0].get_ylim()
             axes[row, 0].set_ylim(min(low, 0), high + 0.08 * (high - low))
         axes[-1, -1].legend(frameon=False)

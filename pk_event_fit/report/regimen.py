@@ -61,7 +61,7 @@ def draw_regimen(
     Args:
         path: Folder and name, without a suffix.
         times: h, `[Q]`, increasing within a subject; a time that comes twice is a jump, which no line crosses.
-        amounts: mg, `[Q, D]`.
+        amounts: mg, `[Q, D]`; of "effect" a concentration, mg/L, and of "response" the response.
         concentration: mg/L, `[Q]`.
         compartments: D names.
         measured: Which compartment the concentration is that of, from 0.
@@ -125,10 +125,11 @@ def _rendered(figure: Figure, kind: str, title: str) -> bytes:
 
 def _panels(compartments: Sequence[str]) -> list[tuple[list[int], str]]:
     """Panels below the concentration: compartments and what their axis is called."""
-    masses = [k for k, name in enumerate(compartments) if name != "response"]
-    rest = [k for k, name in enumerate(compartments) if name == "response"]
+    others = {"effect": "effect site (mg/L)", "response": "response"}
+    masses = [k for k, name in enumerate(compartments) if name not in others]
+    rest = [([k], others[name]) for k, name in enumerate(compartments) if name in others]
     # The one amount that there is would be the concentration again.
-    return ([(masses, "amount (mg)")] if len(masses) > 1 else []) + ([(rest, "response")] if rest else [])
+    return ([(masses, "amount (mg)")] if len(masses) > 1 else []) + rest
 
 
 def _names(given: np.ndarray, compartments: Sequence[str], labels: Sequence[str]) -> list[str]:

@@ -15,6 +15,8 @@ from ..records import Event
 from .exact import along
 from .regimen import events_of
 
+END = 48.0  # h, of the default design
+
 
 @dataclass(kw_only=True)
 class Design:
@@ -26,11 +28,14 @@ class Design:
         dose_compartments: From 1, one for each time.
         doses: In their place, a regimen of any kind, see `regimen`; None for none.
         start: Beginning of the time axis, h.
-        end: Its end, h.
+        end: Its end, h; None for 48.
         points: Report points in each interval, both ends included.
+        initial: Amounts before anything is given, mg, which subjects take in turn: of the first compartment, or lists
+            with one of each; None for the state at rest.
 
     Raises:
-        ConfigError: The lists differ in length, or there are fewer than two points.
+        ConfigError: The lists differ in length, an initial amount is no number of 0 or more, or there are fewer than
+            two points.
     """
 
     dose_times: list[float] = default(default_factory=lambda: [12.0, 24.0, 36.0])
@@ -38,8 +43,9 @@ class Design:
     dose_compartments: list[int] = default(default_factory=lambda: [1, 1, 1])
     doses: list[Any] | None = None
     start: float = 0.0
-    end: float = 48.0
+    end: float | None = None
     points: int = 200
+    initial: list[Any] | None = None
 
     def __post_init__(self):
         lengths = {len(self.dose_times), len(self.dose_amounts), len(self.dose_compartments)}
@@ -49,6 +55,13 @@ class Design:
             raise ConfigError(f"data.points={self.points}: must be 2 to 1,000,000")
         if self.doses is not None:
             events_of(self.doses, "data.doses")
+        if self.initial is not None and not (self.initial and all(map(_amounts, self.initial))):
+            raise ConfigError(f"data.initial={self.initial}: needs amounts of 0 or more, or lists of them")
+
+    @property
+    def until(self) -> float:
+        """End of the time axis, h."""
+        return END if self.end is None else self.end
 
     def schedule(self, subjects: int, compartments: int = 2) -> Schedule:
         """The same doses for every subject.
@@ -61,7 +74,34 @@ class Design:
             doses: list[Event] = [Dose(*dose) for dose in listed]
         else:
             doses = events_of(self.doses, "data.doses")
-        return schedule([doses] * subjects, start=self.start, end=self.end, compartments=compartments)
+        return schedule([doses] * subjects, start=self.start, end=self.until, compartments=compartments)
+
+    def begin(self, kinetics: Kinetics, parameters: np.ndarray) -> np.ndarray:
+        """Amounts before anything is given, mg, `[B, P]` to `[B, D]`.
+
+        Raises:
+            ConfigError: An entry of `initial` has another number of compartments.
+        """
+        state = kinetics.resting(parameters)
+        if self.initial is None:
+            return state
+        for number, row in enumerate(state):
+            entry = np.asarray(self.initial[number % len(self.initial)], np.float64)
+            if entry.ndim and len(entry) != len(row):
+                raise ConfigError(
+                    f"data.initial={entry.tolist()}: {kinetics.name} has {len(row)}: {', '.join(kinetics.compartments)}"
+                )
+            row[: entry.size] = entry
+        return state
+
+
+def _amounts(entry: Any) -> bool:
+    """Whether something is an amount, or a list of them."""
+    try:
+        array = np.asarray(entry, np.float64)
+    except (TypeError, ValueError):
+        return False
+    return array.ndim < 2 and array.size > 0 and bool(((array >= 0) & (array < np.inf)).all())
 
 
 @dataclass(kw_only=True)
@@ -169,10 +209,10 @@ def simulate(population: Population, design: Design) -> Simulation:
     fractions = np.linspace(0.0, 1.0, design.points)
     times = table.start[:, :1] + fractions * table.duration[:, :1]
     plain = table.rate is None and table.keep is None and plan.steady is None
+    state = design.begin(model, parameters)
     if not (plain and model.linear):
-        return Simulation(along(model, parameters, plan, fractions), times, parameters, plan)
+        return Simulation(along(model, parameters, plan, fractions, state), times, parameters, plan)
     # Boluses alone: all subjects at once.
-    state = np.zeros((population.subjects, len(model.compartments)))
     amounts = np.empty((population.subjects, len(table.start), design.points, state.shape[1]))
     carriers: dict[float, np.ndarray] = {}
     for k in range(len(table.start)):

@@ -75,6 +75,7 @@ def main(line: Sequence[str] | None = None) -> int:
         except ScheduleError as error:
             raise ScheduleError(f"{asked.place}: {error}") from error
         concentration = asked.kinetics.concentration(asked.parameters, found.amounts)
+        found = found._replace(amounts=_shown(asked, found.amounts))
         paths = _draw(folder / "simulation", asked, found, concentration, words)
         store.write_text(folder / "simulation.csv", _csv(asked, found, concentration))
     except (PKEventError, OSError) as error:
@@ -131,6 +132,11 @@ def _asked(words: argparse.Namespace) -> Asked:
     if not 2 <= words.points <= POINTS:
         raise ConfigError(f"--points {words.points}: must be 2 to {POINTS}")
     kinetics = lookup(words.model)
+    if (kinetics.amount_unit, kinetics.time_unit) != ("mg", "h"):
+        raise ConfigError(
+            f"--model {kinetics.name}: counts in {kinetics.amount_unit} and {kinetics.time_unit}, and what is drawn "
+            f"here in mg and h; see python -m pk_event_fit.data data={kinetics.name}"
+        )
     parameters = parameters_of(kinetics, words.set)
     options = {name: _by_compartment(name, words, kinetics) for name in ARRIVING}
     others = [f"--{name}" for name in ("regimen", "dose", "infuse", "reset") if getattr(words, name)]
@@ -190,6 +196,12 @@ def _regimen(path: Path) -> list[Event]:
     return events_of(entries, str(path))
 
 
+def _shown(asked: Asked, amounts: np.ndarray) -> np.ndarray:
+    """Amounts, but of an effect site its concentration, mg/L: it takes nothing in, and there is no amount there."""
+    sites = np.array([name == "effect" for name in asked.kinetics.compartments])
+    return np.where(sites, amounts / asked.parameters[asked.kinetics.parameters.index("central_volume")], amounts)
+
+
 def _observed(asked: Asked) -> tuple[np.ndarray, int]:
     """Subject, time and value of observed concentrations, `[N, 3]`; and how many observations are of something else."""
     if not isinstance(asked.histories, Records):
@@ -216,7 +228,8 @@ def _draw(
 
 
 def _csv(asked: Asked, found: Curve, concentration: np.ndarray) -> str:
-    columns = [name if name == "response" else f"{name}_mg" for name in asked.kinetics.compartments]
+    units = {"response": "", "effect": "_mg_per_L"}
+    columns = [name + units.get(name, "_mg") for name in asked.kinetics.compartments]
     labels = [asked.labels[number] for number in found.subject.tolist()]
     leaves = (found.time, found.side, *found.amounts.T, concentration)
     stream = io.StringIO()
@@ -248,7 +261,7 @@ def _happenings(asked: Asked, found: Curve) -> Iterator[str]:
     story = found.plan.clock.events
     chosen = np.flatnonzero(np.isin(story.kind, (EMPTY, STEADY, BOLUS, ON, OFF)) & (story.subject == 0))
     moments = np.unique(story.moment[chosen])
-    names = ", ".join(asked.kinetics.compartments)
+    names = ", ".join("effect (mg/L)" if name == "effect" else name for name in asked.kinetics.compartments)
     rows = [("time (h)", f"before: {names}", "after", "event")]
     for moment in moments[:SHOWN]:
         events = chosen[story.moment[chosen] == moment]

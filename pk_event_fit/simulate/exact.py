@@ -121,14 +121,17 @@ def follow(kinetics: Kinetics, parameters: np.ndarray, plan: Schedule, initial: 
     return states
 
 
-def along(kinetics: Kinetics, parameters: np.ndarray, plan: Schedule, fractions: np.ndarray) -> np.ndarray:
-    """Amounts along every interval from the state at rest, mg, `[B, S, K, D]`; see `follow`.
+def along(
+    kinetics: Kinetics, parameters: np.ndarray, plan: Schedule, fractions: np.ndarray, initial: np.ndarray | None = None
+) -> np.ndarray:
+    """Amounts along every interval, mg, `[B, S, K, D]`; see `follow`.
 
     Args:
         kinetics: The model.
         parameters: `[B, P]`.
         plan: From `dosing.schedule`.
         fractions: Of an interval, increasing, first 0, last 1, `[K]`.
+        initial: Amounts before anything happens, mg, `[B, D]`; None for the state at rest.
 
     Raises:
         ConfigError, SolverFailure: As `follow` does.
@@ -136,7 +139,7 @@ def along(kinetics: Kinetics, parameters: np.ndarray, plan: Schedule, fractions:
     table = plan.intervals
     points = np.broadcast_to(fractions[None, :, None], (len(table.start), len(fractions), table.start.shape[1]))
     plan, values = plan._replace(intervals=table._replace(points=points)), kinetics.checked(parameters)
-    begin = kinetics.resting(values)
+    begin = kinetics.resting(values) if initial is None else initial
     return np.stack([
         _followed(_Subject(kinetics, values[b], b, ATOL * (_largest(plan, b, begin[b]) or 1.0)), plan, begin[b])
         for b in range(len(values))
