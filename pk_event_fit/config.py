@@ -156,12 +156,15 @@ class Config:
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed={self.seed}: must be 0 or more")
         size = self.training.batch_size
-        if size is not None and self.data.source == "simulated" and size > self.data.subjects:
-            raise ConfigError(f"training.batch_size={size}: the cohort has {self.data.subjects} subjects")
-        self._check_model()
         data = self.data
+        most = data.subjects * (1 + data.augment)
+        if size is not None and data.source == "simulated" and size > most:
+            raise ConfigError(f"training.batch_size={size}: the cohort has {most} subjects")
+        self._check_model()
         if self.study.probes and data.tabular:
             raise ConfigError("study.probes: a comparison needs amounts on a grid, which a table does not hold")
+        if self.study.probes and (data.augment or data.forecast):
+            raise ConfigError("study.probes: a comparison is of what was observed: leave out data.augment and forecast")
         if self.study.probes and (data.doses is not None or data.kinetics != "pk_2c" or data.scale != 1 or data.volume):
             raise ConfigError(
                 "study.probes: a comparison is of pk_2c dosed by boluses, in mg: leave out data.doses, kinetics, scale "

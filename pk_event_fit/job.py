@@ -84,7 +84,7 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
         config=settings,
     )
     recorder = Recorder(
-        folder, framework, config.training, parts.state, parts.rows, cohort.digest, tracker,
+        folder, framework, config.training, parts.state, parts.rows, parts.shown.copied.digest, tracker,
         unit_of(config),
     )  # fmt: skip
     result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "framework": framework.name, "seed": config.seed}
@@ -93,12 +93,14 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
     baseline = rss_mb()
     try:
         for progress in training.fit(
-            framework, parts.field, cohort, config.training, parts.state, seed=config.seed, subjects=parts.fitted,
-            error=config.data.error,
+            framework, parts.field, parts.shown.copied, config.training, parts.state, seed=config.seed,
+            subjects=parts.shown.rows, error=config.data.error,
         ):  # fmt: skip
             recorder.add(progress)
         peak = rss_peak_mb()
-        fitted = training.finish(framework, parts.field, cohort, recorder.state, parts.fitted, config.data.error)
+        fitted = training.finish(
+            framework, parts.field, parts.shown.seen, recorder.state, parts.fitted, config.data.error
+        )
         recorder.close()
     except (Exception, KeyboardInterrupt) as error:
         message = f"interrupted; go on with resume={folder}" if isinstance(error, KeyboardInterrupt) else str(error)
@@ -109,7 +111,9 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
             store.write_json(folder / "result.json", result)
         tracker.finish(result, [], "", [])
         if cohort.table is not None and isinstance(error, SolverFailure) and error.subject is not None:
-            print(f"subject {error.subject} is the one with ID {cohort.table.table.ids[error.subject]}", flush=True)
+            origin = parts.shown.copied.origin
+            own = error.subject if origin is None else int(origin[error.subject])
+            print(f"subject {error.subject} is the one with ID {cohort.table.table.ids[own]}", flush=True)
         raise
     result |= {"status": "completed", "kept_iteration": fitted.iteration}
     result["accuracy"] = scores(config, parts, fitted.predicted)
@@ -142,29 +146,31 @@ def prepare(config: Config, folder: Path) -> Parts:
     if config.resume is None and (folder / "config.yaml").exists():
         raise ConfigError(f"{folder}: already holds a run; name another folder, or go on with resume={folder}")
     cohort = data.load(config.data)
-    parts = data.split(len(cohort.amounts), config.data)
-    field = models.build(config.model, config.data, cohort, parts[0])
-    _seen(cohort, parts, config.data)
-    data.batches(len(parts[0]), config.training.batch_size, config.seed)
+    parts = data.split(cohort, config.data)
+    shown = data.shown(cohort, parts.train, config.data)
+    field = models.build(config.model, config.data, shown.seen, parts.train)
+    _seen(cohort, shown.seen, parts, config.data)
+    data.batches(len(shown.rows), config.training.batch_size, config.seed)
     if config.resume is None:
         state = training.start(framework, field.initial_params(cohort.amounts.shape[-1], config.seed))
-        return Parts(framework, field, cohort, *parts, state, [], import_s)
+        return Parts(framework, field, cohort, *parts, state, [], import_s, shown)
     shapes = field.shapes(cohort.amounts.shape[-1])
-    state, rows = read_checkpoint(folder / "checkpoint.npz", framework, shapes, cohort.digest)
+    state, rows = read_checkpoint(folder / "checkpoint.npz", framework, shapes, shown.copied.digest)
     if state.iteration > config.training.iterations:
         raise ConfigError(
             f"training.iterations={config.training.iterations}: the run has already done {state.iteration}"
         )
-    return Parts(framework, field, cohort, *parts, state, rows, import_s)
+    return Parts(framework, field, cohort, *parts, state, rows, import_s, shown)
 
 
-def _seen(cohort: data.Cohort, parts: tuple[Any, Any], settings: data.Data) -> None:
+def _seen(cohort: data.Cohort, seen: data.Cohort, parts: data.Split, settings: data.Data) -> None:
     """Raise where a part of the subjects was dosed, and never observed."""
-    for subjects, what in zip(parts, ("that are fitted", "that are held out"), strict=True):
-        if cohort.weights is not None and len(subjects) and not cohort.weights[subjects].any():
-            raise ConfigError(
-                f"data.held_out={settings.held_out}, data.seed={settings.seed}: the subjects {what} have no observation"
-            )
+    whose = ((seen, parts.train, "that are fitted"), (cohort, parts.test, "that are held out"))
+    for part, subjects, what in whose:
+        if part.weights is not None and len(subjects) and not part.weights[subjects].any():
+            asked = {name: getattr(settings, name) for name in ("held_out", "fold", "folds", "forecast")}
+            told = ", ".join(f"data.{name}={value}" for name, value in asked.items() if value)
+            raise ConfigError(f"{told}, data.seed={settings.seed}: the subjects {what} have no observation")
 
 
 def claim(folder: Path, config: Config) -> None:

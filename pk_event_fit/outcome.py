@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from . import store, training
 from .checkpoint import HISTORY, Rows, write_weights
 from .config import Config
-from .data import Cohort, units_of
+from .data import Cohort, Shown, units_of
 from .data.cohort import Source
 from .errors import SolverFailure
 from .fields import Field
@@ -35,6 +35,7 @@ class Parts(NamedTuple):
         state: Where the fit begins.
         rows: History up to there.
         import_s: Seconds that importing the solver library took.
+        shown: What the fit sees of the cohort, with copies of subjects.
     """
 
     framework: Framework
@@ -45,6 +46,7 @@ class Parts(NamedTuple):
     state: training.State
     rows: Rows
     import_s: float
+    shown: Shown
 
 
 def unit_of(config: Config) -> str:
@@ -56,23 +58,33 @@ def scores(config: Config, parts: Parts, predicted: np.ndarray) -> dict[str, Any
     """Errors of the fitted subjects, by compartment and by interval, and those of the subjects that were not seen.
 
     Those of a table are of its observations, each for itself, and where logarithms are fitted `rmse_log` is theirs.
+    Where something is foretold, the errors of the fitted subjects are of what the fit has seen, and `forecast` is of
+    the rest.
     """
     cohort, fitted, unseen = parts.cohort, parts.fitted, parts.held_out
     unit = {"unit": config.data.observed_unit}
     if cohort.table is not None:
         return unit | _of_table(config, parts, _by_observation(cohort.table, predicted))
 
-    def score(subjects):
-        return accuracy(predicted[subjects], cohort.amounts[subjects])._asdict()
+    def score(subjects, part=slice(None)):
+        return accuracy(predicted[subjects][:, part], cohort.amounts[subjects][:, part])._asdict()
 
-    found = unit | score(fitted) | breakdown(predicted[fitted], cohort.amounts[fitted], cohort.compartments)
-    return found | {"held_out": {**score(unseen), "subjects": len(unseen)} if len(unseen) else None}
+    def errors(part):
+        pair = predicted[fitted][:, part], cohort.amounts[fitted][:, part]
+        return score(fitted, part) | breakdown(*pair, cohort.compartments)
+
+    known = int(np.isfinite(parts.shown.seen.amounts[0]).any((-2, -1)).sum())  # intervals; all are dosed alike
+    found = unit | errors(slice(known))
+    found |= {"held_out": {**score(unseen), "subjects": len(unseen)} if len(unseen) else None}
+    return found | ({} if config.data.forecast is None else {"forecast": errors(slice(known, None))})
 
 
 def _of_table(config: Config, parts: Parts, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """The same of a table; intervals of one number have nothing in common there, and are not told apart."""
     floor = training.floor_of(parts.cohort, config.data.error, parts.fitted)
     unseen = np.isin(arrays["subject"], parts.held_out)
+    seen = _by_observation(cast(Source, parts.cohort.table), parts.shown.seen.amounts)["predicted"]
+    fitted, later = ~unseen & np.isfinite(seen), ~unseen & np.isnan(seen)
 
     def score(chosen):
         return of_observations(arrays["predicted"][chosen], arrays["observed"][chosen], floor)
@@ -80,11 +92,12 @@ def _of_table(config: Config, parts: Parts, arrays: dict[str, np.ndarray]) -> di
     own = {
         name: score(chosen)
         for k, name in enumerate(parts.cohort.compartments)
-        if (chosen := ~unseen & (arrays["compartment"] == k + 1)).any()
+        if (chosen := fitted & (arrays["compartment"] == k + 1)).any()
     }
     by_compartment = {name: {"mse": errors["mse"], "rmse": errors["rmse"]} for name, errors in own.items()}
     held_out = {**score(unseen), "subjects": len(parts.held_out)} if len(parts.held_out) else None
-    return score(~unseen) | {"by_compartment": by_compartment, "by_interval": [], "held_out": held_out}
+    found = score(fitted) | {"by_compartment": by_compartment, "by_interval": [], "held_out": held_out}
+    return found | ({} if config.data.forecast is None else {"forecast": score(later)})
 
 
 def leave_arrays(
@@ -184,8 +197,11 @@ def leave_figures(folder: Path, config: Config, parts: Parts, fitted, rows: Rows
     figures = [folder / "fit.png", folder / "loss.png"]
     score, cohort = scores(config, parts, fitted.predicted), parts.cohort
     title = f"{parts.framework.name}, seed {config.seed}: RMSE {score['rmse']:.3g} {config.data.observed_unit}"
+    if (doses := config.data.forecast) is not None:
+        title += f"; foretold from dose {doses + 1} on: {score['forecast']['rmse']:.3g} {config.data.observed_unit}"
     if cohort.table is None:
-        draw_fit(figures[0], cohort, fitted.predicted, title)
+        units = {"unit": config.data.observed_unit, "time_unit": config.data.time_unit}
+        draw_fit(figures[0], cohort, fitted.predicted, title, **units)
     else:
         arrays, _ = store.read_npz(folder / "predictions.npz")
         draw_individuals(

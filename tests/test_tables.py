@@ -208,3 +208,24 @@ def test_the_rows_returned_are_those_written(tmp_path):
     rows = write_summary(tmp_path, [job(tmp_path, "0", COMPLETED), job(tmp_path, "1", FAILED)])
     written = csv_rows(tmp_path)
     assert [{column: "" if row[column] is None else str(row[column]) for column in COLUMNS} for row in rows] == written
+
+
+def held_out(rmse):
+    return {**COMPLETED, "accuracy": {**COMPLETED["accuracy"], "held_out": {"rmse": rmse}}}
+
+
+def test_errors_of_held_out_subjects_have_a_column(tmp_path):
+    write_summary(tmp_path, [job(tmp_path, "0", held_out(3.0)), job(tmp_path, "1", COMPLETED)])
+    assert [row["held_out_rmse"] for row in csv_rows(tmp_path)] == ["3.0", ""]
+
+
+def test_the_mean_over_folds_is_that_of_the_cross_validation(tmp_path):
+    jobs = [job(tmp_path, str(k), held_out(1.0 + k), data={"folds": 3, "fold": k}, model={}) for k in range(3)]
+    write_summary(tmp_path, jobs)
+    (means,) = tables(tmp_path)[1]
+    assert (means["completed"], means["held out rmse (mg)"]) == ("3 of 3", "2 ± 1")
+
+
+def test_an_error_of_held_out_subjects_that_is_no_number_is_damage(tmp_path):
+    write_summary(tmp_path, [job(tmp_path, "0", held_out("small"))])
+    assert csv_rows(tmp_path)[0]["status"] == "failed"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from .archives import describe, load_archive, settled
-from .cohort import Batch, Cohort, batch_of, batches, split
+from .cohort import Batch, Cohort, batch_of, batches
+from .copies import Shown, augment, shown
 from .grids import DEFAULT_PATH, SCHEMA_VERSION, load_grid, write
 from .settings import Data
+from .splits import Split, forecast, k_fold, leave_one_out, split, total_dose, train_test_split
 from .tables import load_table
 from .units import units_of
 
 __all__ = [
-    "DEFAULT_PATH", "SCHEMA_VERSION", "Batch", "Cohort", "Data", "batch_of", "batches", "describe", "load", "settled",
-    "split", "units_of", "write",
+    "DEFAULT_PATH", "SCHEMA_VERSION", "Batch", "Cohort", "Data", "Shown", "Split", "augment", "batch_of", "batches",
+    "describe", "forecast", "k_fold", "leave_one_out", "load", "settled", "shown", "split", "total_dose",
+    "train_test_split", "units_of", "write",
 ]  # fmt: skip
 
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import store
 from ..arrays.base import Array, Arrays
 from ..dosing import Schedule
 from ..errors import ConfigError
 from ..intervals import Interval, Steady
 from ..nonmem import Table
-from .settings import Data
 
 
 class Source(NamedTuple):
@@ -45,6 +45,7 @@ class Cohort(NamedTuple):
             `[B, S, K, D]`; None for one each.
         table: The table it was read from, with its schedule, or None.
         covariates: Names of those in `intervals`, C of them, in their order.
+        origin: Which subject each is a copy of, `[B]`; None where there are no copies.
     """
 
     amounts: np.ndarray
@@ -59,6 +60,7 @@ class Cohort(NamedTuple):
     weights: np.ndarray | None = None
     table: Source | None = None
     covariates: tuple[str, ...] = ()
+    origin: np.ndarray | None = None
 
     @property
     def observed(self) -> np.ndarray:
@@ -82,7 +84,19 @@ class Cohort(NamedTuple):
             times=self.times if self.times.ndim == 2 else self.times[subjects],
             steady=steady,
             weights=_of(self.weights, subjects, 0),
+            origin=_of(self.origin, subjects, 0),
         )
+
+
+def sealed(cohort: Cohort) -> Cohort:
+    """A cohort that was made from another, with the digest of what is fitted of it."""
+    arrays = {"amounts": np.nan_to_num(cohort.amounts), "seen": np.isfinite(cohort.amounts)}
+    arrays |= {"initial": cohort.initial, "grid": cohort.grid, "weights": cohort.weights}
+    arrays |= {f"table.{name}": leaf for name, leaf in cohort.intervals._asdict().items()}
+    if cohort.steady is not None:
+        arrays |= {"steady.place": cohort.steady.place}
+        arrays |= {f"steady.{name}": leaf for name, leaf in cohort.steady.cycle._asdict().items()}
+    return cohort._replace(digest=store.digest({name: leaf for name, leaf in arrays.items() if leaf is not None}))
 
 
 def _of(leaf, subjects: np.ndarray, axis: int):
@@ -107,18 +121,6 @@ def batches(subjects: int, size: int | None, seed: int) -> Callable[[int], np.nd
         return order[batch * size : (batch + 1) * size]
 
     return select
-
-
-def split(subjects: int, settings: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Which subjects are fitted and which are held out, both in increasing order.
-
-    Raises:
-        ConfigError: Nobody is left to fit.
-    """
-    if settings.held_out >= subjects:
-        raise ConfigError(f"data.held_out={settings.held_out}: the cohort has {subjects} subjects")
-    order = np.random.Generator(np.random.PCG64([settings.seed, 3])).permutation(subjects)
-    return np.sort(order[settings.held_out :]), np.sort(order[: settings.held_out])
 
 
 class Batch(NamedTuple):

@@ -28,6 +28,14 @@ class Data(Population, Design):
             `remifentanil`.
         noise_sd: Standard deviation of noise added to what is observed, mg; not in tables.
         held_out: Subjects that the fit does not see, drawn by `seed`.
+        folds: In its place, how many parts the subjects are divided into, drawn by `seed`; of as many as there are
+            subjects each is alone. None for none.
+        fold: Which of the parts the fit does not see, from 0.
+        stratify: Whether those that are not seen are drawn evenly along the subjects' total doses.
+        forecast: Doses that the fit sees of each subject, whose later ones it is to foretell; None for all.
+        augment: Noisy copies of each subject that is fitted, besides itself, drawn by `seed`.
+        augment_sigma: Standard deviation of their noise, relative to the value, or in the unit of what is observed.
+        augment_relative: Which of the two.
         compartments: Names of a table's compartments, in the order of CMT; None for those that the file tells.
         measured: The one that observations without CMT are of, likewise.
         volume: Where concentrations were measured, the volume of distribution to begin with, L: an amount divided by
@@ -51,6 +59,13 @@ class Data(Population, Design):
     dataset: str | None = None
     noise_sd: float = 0.0
     held_out: int = 0
+    folds: int | None = None
+    fold: int | None = None
+    stratify: bool = False
+    forecast: int | None = None
+    augment: int = 0
+    augment_sigma: float = 0.01
+    augment_relative: bool = True
     compartments: list[str] | None = None
     measured: str | None = None
     volume: float | None = None
@@ -82,6 +97,7 @@ class Data(Population, Design):
             raise ConfigError(f"data.noise_sd={self.noise_sd}: must be 0 or more, and finite")
         if self.held_out < 0 or (self.source == "simulated" and self.held_out >= self.subjects):
             raise ConfigError(f"data.held_out={self.held_out}: must be 0 or more, and leave subjects to fit")
+        self._check_parts()
         if self.source != "file" and self.end is None:  # of a file its times may tell it
             self.end = self.until
         if self.initial is not None:
@@ -103,6 +119,25 @@ class Data(Population, Design):
                 raise ConfigError(f"data.{name}={getattr(self, name)}: is for tables alone (data=nonmem)")
         if self.error != "additive":
             raise ConfigError(f"data.error={self.error}: is for tables alone (data=nonmem)")
+
+    def _check_parts(self) -> None:
+        """What is fitted of the subjects, and what is not."""
+        if (self.folds is None) != (self.fold is None):
+            raise ConfigError(f"data.folds={self.folds}, data.fold={self.fold}: one needs the other")
+        if self.folds is not None and self.fold is not None:
+            if self.held_out:
+                raise ConfigError(f"data.held_out={self.held_out}, data.folds={self.folds}: choose one of the two")
+            most = self.subjects if self.source == "simulated" else np.inf
+            if not 2 <= self.folds <= most:
+                raise ConfigError(f"data.folds={self.folds}: must be 2 or more, and no more than there are subjects")
+            if not 0 <= self.fold < self.folds:
+                raise ConfigError(f"data.fold={self.fold}: must be 0 to {self.folds - 1}")
+        if self.forecast is not None and not 1 <= self.forecast <= 1_000_000:
+            raise ConfigError(f"data.forecast={self.forecast}: must be 1 or more")
+        if not 0 <= self.augment <= 100_000:
+            raise ConfigError(f"data.augment={self.augment}: must be 0 to 100,000")
+        if not 0 < self.augment_sigma < np.inf:
+            raise ConfigError(f"data.augment_sigma={self.augment_sigma}: must be above 0, and finite")
 
     def _check_table(self) -> None:
         told = self.source == "croissant"

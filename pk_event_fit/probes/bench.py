@@ -42,7 +42,7 @@ class Bench:
         self._class = frameworks.load(str(self.config.framework.name))
         self.import_s, self.rss_baseline_mb = time.perf_counter() - began, rss_mb()
         self.cohort = data.load(self.config.data)
-        self.fitted, self.held_out = data.split(len(self.cohort.amounts), self.config.data)
+        self.fitted, self.held_out = data.split(self.cohort, self.config.data)
         model = self.config.model.network
         self.field, self.params = (
             read_weights(Path(order["weights"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ COLUMNS = (
     "job", "framework", "seed", "status", "rmse", "rmse_floor", "skill", "compile_s", "step_ms", "training_s",
     "rss_baseline_mb", "rss_peak_mb", "accepted", "rejected", "evaluations", "error",
 )  # fmt: skip
+HELD_OUT = "held_out_rmse"  # a column where somebody is
 NUMBERS = COLUMNS[4:-1]
 MEANS = ("rmse", "skill", "compile_s", "step_ms", "training_s", "rss_peak_mb")
 UNITS = {
@@ -41,13 +43,14 @@ def row(folder: Path) -> dict[str, Any]:
             **solver,
             "step_ms": step.get("median"),
             "error": error.get("message"),
+            HELD_OUT: (score.get("held_out") or {}).get("rmse"),
         }
-        wrong = [name for name in NUMBERS if not isinstance(flat.get(name), int | float | None)]
+        wrong = [name for name in (*NUMBERS, HELD_OUT) if not isinstance(flat.get(name), int | float | None)]
         if flat["status"] not in ("completed", "failed") or wrong:
             raise ValueError(f"no usable {', '.join(wrong) or 'status'}")
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         flat = {"status": "failed", "error": f"result.json is missing or damaged: {type(error).__name__}: {error}"}
-    own = {column: flat.get(column) for column in COLUMNS}
+    own = {column: flat.get(column) for column in (*COLUMNS, HELD_OUT)}
     return own | {"job": folder.name, "unit": flat.get("unit", "mg") if flat["status"] == "completed" else None}
 
 
@@ -93,9 +96,14 @@ def write_summary(
     rows = [{**row(folder), "settings": apart[folder]} for folder in folders]
     for entry, folder in zip(rows, folders, strict=True):
         if folder in refused:
-            entry |= dict.fromkeys(NUMBERS) | {"status": "failed", "error": "refused; its message is on the console"}
+            entry |= dict.fromkeys((*NUMBERS, HELD_OUT)) | {
+                "status": "failed",
+                "error": "refused; its message is on the console",
+            }
         entry |= (told or {}).get(folder, {})
     columns = [*COLUMNS[:3], "settings", *COLUMNS[3:]] if any(apart.values()) else list(COLUMNS)
+    if any(entry.get(HELD_OUT) is not None for entry in rows):
+        columns.insert(columns.index("rmse") + 1, HELD_OUT)
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -107,7 +115,10 @@ def write_summary(
 
 
 def markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
-    """The same as Markdown, and mean and standard deviation of completed runs by framework and settings."""
+    """The same as Markdown, and mean and standard deviation of completed runs by framework and settings.
+
+    Folds of one division are told together: their mean is that of a cross-validation.
+    """
     shown = [column for column in columns if any(entry.get(column) is not None for entry in rows)]
     known = {str(entry["unit"]) for entry in rows if entry.get("unit")}
     unit = known.pop() if len(known) == 1 else "" if known else "mg"  # of errors, where all runs have the same
@@ -117,13 +128,15 @@ def markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     ]
     groups: dict[tuple, list[dict]] = {}
     for entry in rows:
-        groups.setdefault((entry["framework"], entry.get("settings") or ""), []).append(entry)
+        settings = re.sub(r"\bdata\.fold=\S+\s?", "", entry.get("settings") or "").strip()
+        groups.setdefault((entry["framework"], settings), []).append(entry)
+    means = [MEANS[0], *([HELD_OUT] if HELD_OUT in shown else []), *MEANS[1:]]
     lines = []
     for (framework, settings), members in groups.items():
         done = [entry for entry in members if entry["status"] == "completed"]
-        cells = [_spread([entry[column] for entry in done if entry[column] is not None]) for column in MEANS]
+        cells = [_spread([entry[column] for entry in done if entry[column] is not None]) for column in means]
         lines.append([_cell(framework), _cell(settings), f"{len(done)} of {len(members)}", *cells])
-    head = ["framework", "settings", "completed", *(_title(column, unit) for column in MEANS)]
+    head = ["framework", "settings", "completed", *(_title(column, unit) for column in means)]
     if not any(line[1] for line in lines):
         head, lines = [head[0], *head[2:]], [[line[0], *line[2:]] for line in lines]
     parts += ["# Mean and standard deviation over completed runs", _table(head, lines)]
@@ -131,7 +144,7 @@ def markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
 
 
 def _title(column: str, error_unit: str) -> str:
-    unit = error_unit if column in ("rmse", "rmse_floor") else UNITS.get(column)
+    unit = error_unit if column in ("rmse", "rmse_floor", HELD_OUT) else UNITS.get(column)
     name = column.removesuffix("_s").removesuffix("_ms").removesuffix("_mb").replace("_", " ")
     return f"{name} ({unit})" if unit else name
 
