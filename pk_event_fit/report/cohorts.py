@@ -1,0 +1,98 @@
+"""What was observed of a whole cohort, and what is predicted for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..data import Cohort
+from ..errors import ConfigError
+from .figures import DOSE, OBSERVED, PREDICTED, STYLE, plt, quantity, save
+
+CROWD = 30  # subjects: of more, lines are fainter
+DOSES = 60  # times that are marked, at most
+
+
+def draw_cohort(
+    path: Path, cohort: Cohort, predicted: np.ndarray | None = None, *, unit: str = "mg", time_unit: str = "h",
+    title: str = "", held_out: Sequence[int] | np.ndarray = (), log: bool = False,
+) -> None:  # fmt: skip
+    """A panel for each compartment that was observed: every subject against time, and dashed what is predicted.
+
+    Args:
+        path: PNG to write.
+        cohort: What was observed; nothing is drawn where an observation is missing.
+        predicted: In the cohort's unit, `[B, S, K, D]`, such as the `predicted` that a fit ends with; None for none.
+        unit: Of what was observed.
+        time_unit: Of times.
+        title: Above all; usually how many subjects there are.
+        held_out: Subjects that are drawn in grey.
+        log: Whether the axes are logarithmic.
+
+    Raises:
+        ConfigError: The prediction has another shape than the cohort, or nothing was observed.
+    """
+    if predicted is not None and np.shape(predicted) != cohort.amounts.shape:
+        raise ConfigError(f"predicted has shape {list(np.shape(predicted))}; needs {list(cohort.amounts.shape)}")
+    shown = [k for k in range(len(cohort.compartments)) if np.isfinite(cohort.amounts[..., k]).any()]
+    if not shown:
+        raise ConfigError("the cohort has no observation to draw")
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            rows, columns, squeeze=False, sharex=True, figsize=(1.4 + 4.4 * columns, 1.0 + 2.9 * rows)
+        )
+        for axis, k in zip(axes.flat, shown, strict=False):
+            _panel(axis, cohort, k, predicted, set(map(int, held_out)))
+            axis.set_ylabel(quantity(cohort.compartments[k], unit))
+            if log:
+                axis.set_yscale("log")
+        for axis in axes.flat[len(shown) :]:
+            axis.set_visible(False)
+        for column in range(columns):
+            last = max(row for row in range(rows) if axes[row, column].get_visible())
+            axes[last, column].set_xlabel(f"time ({time_unit})")
+            axes[last, column].tick_params(labelbottom=True)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        legend = figure.legend(handles, labels, frameon=False, loc="upper right", ncols=len(labels), fontsize=10)
+        for handle in legend.legend_handles:
+            handle.set_alpha(1)  # type: ignore[union-attr]
+        figure.suptitle(title or f"{len(cohort.amounts)} subjects", x=0.01, ha="left", fontsize=12)
+        figure.tight_layout(rect=(0, 0, 1, 0.98))
+        save(figure, path)
+
+
+def _panel(axis, cohort: Cohort, k: int, predicted: np.ndarray | None, held_out: set[int]) -> None:
+    count = len(cohort.amounts)
+    faint = 0.9 if count <= CROWD else max(0.12, 12 / count)
+    times = np.broadcast_to(cohort.times, cohort.amounts.shape[:-1])
+    marks = {"marker": "o", "ms": 3} if cohort.table is not None else {}
+    labels = set()
+
+    def line(subject: int, values: np.ndarray, label: str, **style) -> None:
+        axis.plot(*_broken(times[subject], values), label=None if label in labels else label, **style)
+        labels.add(label)
+
+    for subject in range(count):
+        unseen = subject in held_out
+        colour, label = (DOSE, "held out") if unseen else (OBSERVED, "observed")
+        line(subject, cohort.amounts[subject, ..., k], label, color=colour, alpha=faint, lw=1.1, **marks)
+        if predicted is not None:
+            standing = cohort.intervals.duration[:, subject, None] == 0  # padding
+            values = np.where(standing, np.nan, predicted[subject, ..., k])
+            line(subject, values, "predicted", color=PREDICTED, alpha=faint, lw=1.1, ls=(0, (4, 2)))
+    bolus = np.unique(cohort.intervals.start[cohort.intervals.bolus[..., k] != 0])
+    for time in bolus if len(bolus) <= DOSES else ():
+        axis.axvline(time, color=DOSE, lw=0.9, ls=":", zorder=0.5)
+
+
+def _broken(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A subject's times and values, `[S, K]`, in one line: what is missing left out, a gap at every jump."""
+    keep = np.isfinite(values)
+    flat, seen = times[keep], values[keep]
+    which = np.nonzero(keep)[0]
+    gaps = np.flatnonzero((np.diff(which) > 0) & (np.diff(flat) <= 0)) + 1
+    return np.insert(flat, gaps, np.nan), np.insert(seen, gaps, np.nan)
