@@ -43,12 +43,27 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: A word is unknown, of the wrong type or out of range.
     """
+    with _refusing(overrides):
+        return typed(composed(overrides))
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """The same before it is checked.
+
+    Raises:
+        ConfigError: A word is unknown, or its value of the wrong type.
+    """
     for word in overrides:
         if re.match(r"\+?framework=\[.*,", word):  # Hydra would take the last and say nothing
             raise ConfigError(f"{word}: one run has one framework; a sweep is asked for by -m framework=a,b")
+    with _refusing(overrides), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", list(overrides))
+
+
+@contextlib.contextmanager
+def _refusing(overrides: Sequence[str]) -> Iterator[None]:
     try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return typed(hydra.compose("config", list(overrides)))
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_one_line(error)) from error
     except ValueError as error:

@@ -26,11 +26,12 @@ LAYERS = [
     ["data"],
     ["training", "metrics", "report", "tracking", "study", "models"],
     ["config", "checkpoint", "export", "workspace"],
-    ["provenance", "record", "outcome", "saving"],
+    ["provenance", "record", "outcome", "saving", "evaluation"],
     ["job"],
     ["probes", "comparison", "launch"],
     ["sweep"],
     ["cli"],
+    ["evaluate"],
     ["__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -42,7 +43,8 @@ OWNERS = {
     "wandb": ["tracking"],
     "wandb_workspaces": ["workspace"],
     "matplotlib": ["report/figures", "report/ink", "report/panels", "report/lines", "report/closeups", "report/plots",
-                   "report/regimen"],
+                   "report/regimen", "report/evaluated", "report/fits", "report/phases", "report/plane",
+                   "report/residuals"],
     "optax": ["arrays/jax"],
     "equinox": ["export/equinox"],
     "jax": ["arrays/jax", "frameworks/diffrax", "frameworks/fused", "export/equinox",

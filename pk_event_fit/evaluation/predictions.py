@@ -1,0 +1,132 @@
+"""What runs predict of a cohort, by any framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..data import Cohort, batch_of
+from ..frameworks.base import Framework
+from ..integrate import predict
+from .cases import Case
+from .runs import Run
+
+LOW, HIGH = 0.05, 0.95  # quantiles of members that a band shows
+CURVE, LEAST = 200, 20  # points of a subject's curve, and of one interval's
+
+
+class Band(NamedTuple):
+    """What one or several runs predict; of several the median, and a band of their quantiles.
+
+    Attributes:
+        middle: mg, or what was observed, `[B, S, K, D]`.
+        low: The 5 % quantile of members; None of one.
+        high: The 95 % quantile.
+    """
+
+    middle: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+
+
+class Flat(NamedTuple):
+    """Observations, `[N]`, each with its prediction.
+
+    Attributes:
+        subject: Whose.
+        compartment: Of which compartment, from 0.
+        time: h.
+        after: h after the last dose before; NaN before the first.
+        observed: mg, or mg/L.
+        predicted: Likewise.
+    """
+
+    subject: np.ndarray
+    compartment: np.ndarray
+    time: np.ndarray
+    after: np.ndarray
+    observed: np.ndarray
+    predicted: np.ndarray
+
+
+class Curves(NamedTuple):
+    """Predictions along time of some subjects.
+
+    Attributes:
+        subjects: Which, n of them.
+        times: h, `[n, T]`, both sides of every jump.
+        band: `[n, T, D]`.
+    """
+
+    subjects: np.ndarray
+    times: np.ndarray
+    band: Band
+
+
+def predictions(framework: Framework, runs: Sequence[Run], cohort: Cohort, grid: np.ndarray | None = None) -> Band:
+    """Where the cohort was observed; or at fractions of every interval, `[K]`.
+
+    Raises:
+        SolverFailure: A solve did not end.
+    """
+    return banded(np.stack([_solved(framework, run, cohort, grid) for run in runs]))
+
+
+def banded(members: np.ndarray) -> Band:
+    """Median, and band where there are several, of `[M, ...]`."""
+    if len(members) == 1:
+        return Band(members[0])
+    return Band(np.median(members, 0), np.quantile(members, LOW, axis=0), np.quantile(members, HIGH, axis=0))
+
+
+def _solved(framework: Framework, run: Run, cohort: Cohort, grid: np.ndarray | None) -> np.ndarray:
+    arrays, field = framework.arrays, run.field
+    chosen = cohort if grid is None else cohort._replace(intervals=cohort.intervals._replace(points=None), grid=grid)
+    initial, table, _, steady, _ = batch_of(arrays, chosen, None)
+    params = {name: arrays.asarray(value) for name, value in run.params.items()}
+    solve = arrays.compile(
+        lambda params, initial, table, steady: predict(framework, field, params, initial, table, chosen.grid, steady)
+    )
+    states, report = framework.guard(solve, params, initial, table, steady)
+    framework.check(report, table)
+    observe = getattr(field, "observe", None)
+    seen = states if observe is None else observe(arrays.xp, params, states)
+    return arrays.to_numpy(seen).transpose(2, 0, 1, 3).astype(np.float64)
+
+
+def flat(case: Case, predicted: np.ndarray) -> Flat:
+    """Each observation, where there is one, with its prediction, `[B, S, K, D]`."""
+    seen = ~np.isnan(case.cohort.amounts)
+    subject, interval, point, compartment = np.nonzero(seen)
+    at = subject, interval, point
+    return Flat(
+        subject, compartment, case.times[at], case.after[at], case.cohort.amounts[seen], predicted[seen]
+    )  # fmt: skip
+
+
+def curves(framework: Framework, runs: Sequence[Run], case: Case, subjects: np.ndarray, found: Band) -> Curves:
+    """Along every interval; on a grid that is fine enough, what was predicted there.
+
+    Raises:
+        SolverFailure: A solve did not end.
+    """
+    cohort = case.cohort
+    if cohort.table is None and len(cohort.grid) >= LEAST:
+        band = _changed(found, lambda leaf: leaf[subjects])
+        times = case.times[subjects]
+    else:
+        chosen = cohort.take(subjects)
+        grid = np.linspace(0.0, 1.0, max(LEAST, CURVE // len(chosen.intervals.start)))
+        band = predictions(framework, runs, chosen, grid)
+        start, duration = chosen.intervals.start.T[..., None], chosen.intervals.duration.T[..., None]
+        times = start + grid * duration
+    count = len(subjects)
+    joined = _changed(band, lambda leaf: leaf.reshape(count, -1, leaf.shape[-1]))
+    return Curves(subjects, times.reshape(count, -1), joined)
+
+
+def _changed(band: Band, change: Callable[[np.ndarray], np.ndarray]) -> Band:
+    middle, low, high = band
+    return Band(change(middle), None if low is None else change(low), None if high is None else change(high))
