@@ -21,6 +21,7 @@ from .predictions import curves, flat, predictions
 from .runs import Run, read_run, suited
 
 SCHEMA_VERSION = 1
+SAID = 6  # doses that are told in words
 
 
 def evaluate(
@@ -126,6 +127,7 @@ def _content(runs: Sequence[Run], config: Config, case: Case, sigma: float | Non
         "precision": config.accelerator.precision,
         "data": {
             "words": _words(case),
+            "doses": _doses(case),
             "settings": asdict(config.data),
             "digest": digest,
             "own": case.own,
@@ -137,6 +139,20 @@ def _content(runs: Sequence[Run], config: Config, case: Case, sigma: float | Non
         "parts": {name: len(who) for name, who in case.parts.items()},
         "ignored_doses": case.cohort.ignored,
     }
+
+
+def _doses(case: Case) -> str:
+    """What every subject of a grid is given, in words; of a table how many doses there are."""
+    if case.settings.tabular:
+        return f"{len(case.given.begin)} in all, each subject's own"
+    unit, clock, own = case.settings.observed_unit, case.settings.time_unit, case.given.of(0)
+    told = [
+        f"{amount:g} {unit} at {begin:g} {clock}" + (f" over {end - begin:g} {clock}" if end > begin else "")
+        for amount, begin, end in zip(own.amount, own.begin, own.end, strict=True)
+        if amount > 0
+    ]
+    more = "" if len(told) <= SAID else f" and {len(told) - SAID} more"
+    return (", ".join(told[:SAID]) or "none") + more
 
 
 def _words(case: Case) -> str:

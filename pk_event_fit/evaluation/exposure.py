@@ -217,15 +217,16 @@ WHY = {
 def units(observed_unit: str, time_unit: str) -> dict[str, str]:
     """Of each quantity, where doses are in the unit of an amount: that of what was observed, or of it times L."""
     concentration = observed_unit.endswith("/L")
+    area = f"{observed_unit[:-2]} {time_unit}/L" if concentration else f"{observed_unit} {time_unit}"
     return {
         "cmax": observed_unit,
         "tmax": time_unit,
-        "auc_last": f"{observed_unit} {time_unit}",
-        "auc_inf": f"{observed_unit} {time_unit}",
+        "auc_last": area,
+        "auc_inf": area,
         "lambda_z": f"1/{time_unit}",
         "half_life": time_unit,
         "clearance": f"L/{time_unit}" if concentration else f"1/{time_unit}",
         "volume": "L" if concentration else "1",
-        "auc_tau": f"{observed_unit} {time_unit}",
+        "auc_tau": area,
         "ctrough": observed_unit,
     }

@@ -55,7 +55,11 @@ def _about(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     who = ", ".join(f"{name} {count}" for name, count in parts.items())
     runs = ", ".join(content["runs"])
     items = [("Run:" if len(content["runs"]) == 1 else "Runs:", runs)]
-    items += [("Framework:", f"{content['framework']}, {content['precision']}"), ("Data:", data["words"])]
+    items += [
+        ("Framework:", f"{content['framework']}, {content['precision']}"),
+        ("Data:", data["words"]),
+        ("Doses:", data["doses"]),
+    ]
     items += [("Subjects:", who), ("Parameters of a run:", f"{content['parameters']:,}")]
     if content["members"] > 1:
         note = (
@@ -121,7 +125,8 @@ def _exposure(content: Mapping[str, Any]) -> list[Block]:
     note = (
         "Each interval from a dose to the next is a profile; data and prediction are analysed at the same points, with "
         "areas linear up and logarithmic down. Of amounts, which are no concentrations, CL is a rate constant and Vz a "
-        "number. The error is that of each profile, in percent of its data; beside it what 90 % of profiles stay below."
+        "number; doses are as the data have them, such as by weight. The error is that of each profile, in percent of "
+        "its data; beside it what 90 % of profiles stay below."
     )
     items = [(f"{name}:", f"left out of {'; '.join(where)}: {why}.") for (name, why), where in gone.items()]
     return [Paragraph(note), *found, *([Bullets(items)] if items else [])]

@@ -133,15 +133,21 @@ def _identity(axis: Any, cloud: Cloud, log: bool, unit: str) -> None:
 
 
 def _median(axis: Any, x: np.ndarray, residual: np.ndarray) -> None:
-    """A line at 0, and the median in each twelfth of the range."""
+    """A line at 0, and the median in each twelfth of the range that holds enough of them."""
     axis.axhline(0.0, color=LINE, lw=1.0, zorder=1.5)
     known = np.isfinite(x)
     x, residual = x[known], residual[known]
     edges = np.linspace(x.min(), x.max(), BINS + 1)
     number = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, BINS - 1)
-    middle = (edges[1:] + edges[:-1]) / 2
-    line = [np.median(residual[number == k]) if (number == k).sum() >= FEWEST else np.nan for k in range(BINS)]
-    axis.plot(middle, line, color=TEXT, lw=1.6, ls=(0, (4, 1.6)), zorder=3)
+    bins = [number == k for k in range(BINS) if (number == k).sum() >= FEWEST]
+    axis.plot(
+        [np.median(x[own]) for own in bins],
+        [np.median(residual[own]) for own in bins],
+        color=TEXT,
+        lw=1.6,
+        ls=(0, (4, 1.6)),
+        zorder=3,
+    )
 
 
 def _legend(figure: Figure, axis: Any, cloud: Cloud, compartments: Sequence[str], parts: Sequence[str]) -> None:
