@@ -17,6 +17,7 @@ from .frameworks.base import Framework
 from .training import State
 
 HISTORY = ("iteration", "loss", "gradient_norm", "step_ms")
+MORE = ("phase", "validation")  # columns that only some fits have, and only some of their rows
 GROUPS = ("params", "mean", "square", "best")
 WEIGHTS = "pk_event_fit weights"
 NETWORK = "pk_event_fit field"  # an `.eqx` file by `export.equinox.save_eqx`: a network alone, as Equinox has it
@@ -34,12 +35,14 @@ def write_checkpoint(path: Path, framework: Framework, state: State, rows: Seque
         rows: Its history so far.
         digest: Of the data that is fitted.
     """
-    arrays = {f"history.{name}": np.array([row[name] for row in rows], np.float64) for name in HISTORY}
+    columns = HISTORY + tuple(name for name in MORE if any(name in row for row in rows))
+    arrays = {f"history.{name}": np.array([row.get(name, np.nan) for row in rows], np.float64) for name in columns}
     params = (state.params, state.moments.mean, state.moments.square, state.best_params)
     for group, values in zip(GROUPS, params, strict=True):
         arrays |= {f"{group}.{name}": framework.arrays.to_numpy(value) for name, value in values.items()}
     arrays["best_loss"] = np.array(state.best_loss, np.float64)
     note = {"iteration": state.iteration, "best_iteration": state.best_iteration, "data_digest": digest}
+    note |= {"phase": state.phase, "began": state.began}
     store.write_npz(path, arrays, {"kind": "pk_event_fit checkpoint", **note})
 
 
@@ -64,13 +67,18 @@ def read_checkpoint(path: Path, framework: Framework, shapes: Mapping[str, tuple
         _check_shapes(path, own, shapes)
         groups[group] = {name: framework.arrays.asarray(own[name]) for name in shapes}
     try:
-        columns = [arrays[f"history.{name}"].tolist() for name in HISTORY]
-        rows = [dict(zip(HISTORY, (int(row[0]), *row[1:]), strict=True)) for row in zip(*columns, strict=True)]
+        names = HISTORY + tuple(name for name in MORE if f"history.{name}" in arrays)
+        columns = [arrays[f"history.{name}"].tolist() for name in names]
+        rows = [dict(zip(names, (int(row[0]), *row[1:]), strict=True)) for row in zip(*columns, strict=True)]
+        rows = [{name: value for name, value in row.items() if name in HISTORY or value == value} for row in rows]
         iteration, best = int(note["iteration"]), (int(note["best_iteration"]), float(arrays["best_loss"]))
+        place = int(note.get("phase", 0)), int(note.get("began", 0))  # there were none before there were phases
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its history or its counters are not usable ({error})") from error
-    moments = framework.arrays.adam_restore(iteration, groups["mean"], groups["square"])
-    return State(iteration, groups["params"], moments, *best, groups["best"]), rows
+    if not 0 <= place[1] <= iteration or place[0] < 0:
+        raise CheckpointError(f"{path}: its phase {place[0]} began at iteration {place[1]} of {iteration}")
+    moments = framework.arrays.adam_restore(iteration - place[1], groups["mean"], groups["square"])
+    return State(iteration, groups["params"], moments, *best, groups["best"], *place), rows
 
 
 def write_weights(

@@ -35,6 +35,7 @@ _HERE = Path(__file__).resolve().parent
 CONF = next(folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir())
 
 ConfigStore.instance().store(name="schema", node=Config)
+LISTED = re.compile(r"data\.doses\.\d+\.\w+|training\.phases\.\d+\.\w+(\.\w+)?")  # settings by name within a list
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:
@@ -105,7 +106,7 @@ def _check_shape(plain: Any) -> None:
             raise ConfigError(f"{key}={value}: only plain references such as ${{seed}} are resolved")
         if value == "???":
             raise ConfigError(f"{key}=???: needs a value")
-        if re.search(r"\.\d+\.\D", key) and not re.fullmatch(r"data\.doses\.\d+\.\w+", key):
+        if re.search(r"\.\d+\.\D", key) and not LISTED.fullmatch(key):
             raise ConfigError(f"{key}={value}: a list takes plain values, not settings by name")
 
 
@@ -251,6 +252,8 @@ def _resume(plan: Sequence[Config], words: Sequence[str]) -> int:
     stored = _stored(folder)
     stored.resume = str(folder)
     if any(word.startswith("training.iterations=") for word in words):
+        if stored.training.phases is not None:
+            raise ConfigError(f"training.iterations: {folder} has phases, and goes on to the end of the last")
         stored.training.iterations = plan[0].training.iterations
     if any(word.startswith("tracking") for word in words):
         stored.tracking.mode = plan[0].tracking.mode

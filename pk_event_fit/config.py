@@ -161,6 +161,8 @@ class Config:
         if size is not None and data.source == "simulated" and size > most:
             raise ConfigError(f"training.batch_size={size}: the cohort has {most} subjects")
         self._check_model()
+        if self.training.validate_every is not None and not data.validation:
+            raise ConfigError(f"training.validate_every={self.training.validate_every}: needs data.validation")
         if self.study.probes and data.tabular:
             raise ConfigError("study.probes: a comparison needs amounts on a grid, which a table does not hold")
         if self.study.probes and (data.augment or data.forecast):

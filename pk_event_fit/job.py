@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
     )
     recorder = Recorder(
         folder, framework, config.training, parts.state, parts.rows, parts.shown.copied.digest, tracker,
-        unit_of(config),
+        unit_of(config), training.dead_layers(parts.field, parts.shown.seen),
     )  # fmt: skip
     result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "framework": framework.name, "seed": config.seed}
     result["ignored_doses"] = cohort.ignored
@@ -94,12 +94,13 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
     try:
         for progress in training.fit(
             framework, parts.field, parts.shown.copied, config.training, parts.state, seed=config.seed,
-            subjects=parts.shown.rows, error=config.data.error,
+            subjects=parts.shown.rows, error=config.data.error, validation=parts.judges,
         ):  # fmt: skip
             recorder.add(progress)
         peak = rss_peak_mb()
+        judges = None if config.training.validate_every is None else parts.judges
         fitted = training.finish(
-            framework, parts.field, parts.shown.seen, recorder.state, parts.fitted, config.data.error
+            framework, parts.field, parts.shown.seen, recorder.state, parts.fitted, config.data.error, judges
         )
         recorder.close()
     except (Exception, KeyboardInterrupt) as error:
@@ -146,30 +147,30 @@ def prepare(config: Config, folder: Path) -> Parts:
     if config.resume is None and (folder / "config.yaml").exists():
         raise ConfigError(f"{folder}: already holds a run; name another folder, or go on with resume={folder}")
     cohort = data.load(config.data)
-    parts = data.split(cohort, config.data)
-    shown = data.shown(cohort, parts.train, config.data)
-    field = models.build(config.model, config.data, shown.seen, parts.train)
-    _seen(cohort, shown.seen, parts, config.data)
-    data.batches(len(shown.rows), config.training.batch_size, config.seed)
+    left, held_out = data.split(cohort, config.data)
+    fitted, validation = data.judges(left, config.data)
+    shown = data.shown(cohort, fitted, config.data)
+    field = models.build(config.model, config.data, shown.seen, fitted)
+    _seen(cohort, shown.seen, (fitted, validation, held_out), config.data)
+    training.check(config.training, field, shown.copied, shown.rows)
+    groups = fitted, held_out, validation
     if config.resume is None:
         state = training.start(framework, field.initial_params(cohort.amounts.shape[-1], config.seed))
-        return Parts(framework, field, cohort, *parts, state, [], import_s, shown)
+        return Parts(framework, field, cohort, *groups, state, [], import_s, shown)
     shapes = field.shapes(cohort.amounts.shape[-1])
     state, rows = read_checkpoint(folder / "checkpoint.npz", framework, shapes, shown.copied.digest)
-    if state.iteration > config.training.iterations:
-        raise ConfigError(
-            f"training.iterations={config.training.iterations}: the run has already done {state.iteration}"
-        )
-    return Parts(framework, field, cohort, *parts, state, rows, import_s, shown)
+    if state.iteration > config.training.total or state.phase >= len(config.training.plan):
+        raise ConfigError(f"training.iterations={config.training.total}: the run has already done {state.iteration}")
+    return Parts(framework, field, cohort, *groups, state, rows, import_s, shown)
 
 
-def _seen(cohort: data.Cohort, seen: data.Cohort, parts: data.Split, settings: data.Data) -> None:
+def _seen(cohort: data.Cohort, seen: data.Cohort, parts: Sequence[Any], settings: data.Data) -> None:
     """Raise where a part of the subjects was dosed, and never observed."""
-    whose = ((seen, parts.train, "that are fitted"), (cohort, parts.test, "that are held out"))
+    whose = zip((seen, seen, cohort), parts, ("that are fitted", "of validation", "that are held out"), strict=True)
     for part, subjects, what in whose:
         if part.weights is not None and len(subjects) and not part.weights[subjects].any():
-            asked = {name: getattr(settings, name) for name in ("held_out", "fold", "folds", "forecast")}
-            told = ", ".join(f"data.{name}={value}" for name, value in asked.items() if value)
+            names = ("held_out", "validation", "fold", "folds", "forecast")
+            told = ", ".join(f"data.{name}={value}" for name in names if (value := getattr(settings, name)))
             raise ConfigError(f"{told}, data.seed={settings.seed}: the subjects {what} have no observation")
 
 

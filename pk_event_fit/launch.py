@@ -15,7 +15,7 @@ from .config import Config
 
 FILES = (
     "config.yaml", "history.csv", "result.json", "provenance.json", "checkpoint.npz", "weights.npz", "predictions.npz",
-    "fit.png", "loss.png",
+    "fit.png", "loss.png", "log.txt",
 )  # fmt: skip
 
 

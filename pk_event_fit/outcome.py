@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -32,6 +32,7 @@ class Parts(NamedTuple):
         cohort: Doses and observations.
         fitted: Its subjects that the fit sees.
         held_out: Those that it does not.
+        validation: Those that judge the fit on its way, and are not fitted.
         state: Where the fit begins.
         rows: History up to there.
         import_s: Seconds that importing the solver library took.
@@ -43,10 +44,16 @@ class Parts(NamedTuple):
     cohort: Cohort
     fitted: np.ndarray
     held_out: np.ndarray
+    validation: np.ndarray
     state: training.State
     rows: Rows
     import_s: float
     shown: Shown
+
+    @property
+    def judges(self) -> np.ndarray | None:
+        """Subjects of validation, or None where there are none."""
+        return self.validation if len(self.validation) else None
 
 
 def unit_of(config: Config) -> str:
@@ -55,13 +62,13 @@ def unit_of(config: Config) -> str:
 
 
 def scores(config: Config, parts: Parts, predicted: np.ndarray) -> dict[str, Any]:
-    """Errors of the fitted subjects, by compartment and by interval, and those of the subjects that were not seen.
+    """Errors of the fitted subjects, by compartment and by interval, those of validation, and those that were not seen.
 
     Those of a table are of its observations, each for itself, and where logarithms are fitted `rmse_log` is theirs.
     Where something is foretold, the errors of the fitted subjects are of what the fit has seen, and `forecast` is of
     the rest.
     """
-    cohort, fitted, unseen = parts.cohort, parts.fitted, parts.held_out
+    cohort, fitted = parts.cohort, parts.fitted
     unit = {"unit": config.data.observed_unit}
     if cohort.table is not None:
         return unit | _of_table(config, parts, _by_observation(cohort.table, predicted))
@@ -74,17 +81,22 @@ def scores(config: Config, parts: Parts, predicted: np.ndarray) -> dict[str, Any
         return score(fitted, part) | breakdown(*pair, cohort.compartments)
 
     known = int(np.isfinite(parts.shown.seen.amounts[0]).any((-2, -1)).sum())  # intervals; all are dosed alike
-    found = unit | errors(slice(known))
-    found |= {"held_out": {**score(unseen), "subjects": len(unseen)} if len(unseen) else None}
+    found = unit | errors(slice(known)) | _apart(parts, score)
     return found | ({} if config.data.forecast is None else {"forecast": errors(slice(known, None))})
+
+
+def _apart(parts: Parts, score: Callable[[np.ndarray], Mapping[str, Any]]) -> dict[str, Any]:
+    """Scores of those that were not fitted; None where there are none."""
+    others = {"held_out": parts.held_out} | ({"validation": parts.validation} if len(parts.validation) else {})
+    return {name: {**score(who), "subjects": len(who)} if len(who) else None for name, who in others.items()}
 
 
 def _of_table(config: Config, parts: Parts, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """The same of a table; intervals of one number have nothing in common there, and are not told apart."""
     floor = training.floor_of(parts.cohort, config.data.error, parts.fitted)
-    unseen = np.isin(arrays["subject"], parts.held_out)
+    whose = np.isin(arrays["subject"], parts.fitted)
     seen = _by_observation(cast(Source, parts.cohort.table), parts.shown.seen.amounts)["predicted"]
-    fitted, later = ~unseen & np.isfinite(seen), ~unseen & np.isnan(seen)
+    fitted, later = whose & np.isfinite(seen), whose & np.isnan(seen)
 
     def score(chosen):
         return of_observations(arrays["predicted"][chosen], arrays["observed"][chosen], floor)
@@ -95,8 +107,8 @@ def _of_table(config: Config, parts: Parts, arrays: dict[str, np.ndarray]) -> di
         if (chosen := fitted & (arrays["compartment"] == k + 1)).any()
     }
     by_compartment = {name: {"mse": errors["mse"], "rmse": errors["rmse"]} for name, errors in own.items()}
-    held_out = {**score(unseen), "subjects": len(parts.held_out)} if len(parts.held_out) else None
-    found = score(fitted) | {"by_compartment": by_compartment, "by_interval": [], "held_out": held_out}
+    apart = _apart(parts, lambda who: score(np.isin(arrays["subject"], who)))
+    found = score(fitted) | {"by_compartment": by_compartment, "by_interval": []} | apart
     return found | ({} if config.data.forecast is None else {"forecast": score(later)})
 
 
@@ -110,7 +122,8 @@ def leave_arrays(
     if cohort.table is not None:
         arrays = _by_observation(cohort.table, fitted.predicted) | _curves(parts, fitted)
     units = {"predicted": unit, "observed": unit, "times": config.data.time_unit}
-    store.write_npz(folder / "predictions.npz", {**arrays, "held_out": parts.held_out}, {"units": units})
+    unfitted = {"held_out": parts.held_out} | ({"validation": parts.validation} if len(parts.validation) else {})
+    store.write_npz(folder / "predictions.npz", {**arrays, **unfitted}, {"units": units})
 
 
 def _about(config: Config, parts: Parts, fitted: training.Fitted, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,6 +221,9 @@ def leave_figures(folder: Path, config: Config, parts: Parts, fitted, rows: Rows
             figures[0], arrays, cohort.table.table.ids, cohort.compartments, title,
             unit=config.data.observed_unit, time_unit=config.data.time_unit, log=config.data.error == "log",
         )  # fmt: skip
-    history = {name: [row[name] for row in rows] for name in HISTORY}
+    # What is matched to slopes is no error of amounts.
+    plan = config.training.plan
+    solved = [row for row in rows if plan[int(row.get("phase", 1)) - 1].optimiser != "matching"]
+    history = {name: [row[name] for row in solved or rows] for name in HISTORY}
     draw_loss(figures[1], history, score["rmse_floor"], title, unit_of(config))
     return figures

@@ -9,14 +9,14 @@ from .grids import DEFAULT_PATH, SCHEMA_VERSION, load_grid, write
 from .overview import summary
 from .regimens import jitter, superpose
 from .settings import Data
-from .splits import Split, forecast, k_fold, leave_one_out, split, total_dose, train_test_split
+from .splits import Split, forecast, judges, k_fold, leave_one_out, split, total_dose, train_test_split
 from .tables import load_table
 from .units import units_of
 
 __all__ = [
     "DEFAULT_PATH", "SCHEMA_VERSION", "Batch", "Cohort", "Data", "Shown", "Split", "augment", "batch_of", "batches",
-    "describe", "forecast", "jitter", "k_fold", "leave_one_out", "load", "settled", "shown", "split", "summary",
-    "superpose", "total_dose", "train_test_split", "units_of", "write",
+    "describe", "forecast", "jitter", "judges", "k_fold", "leave_one_out", "load", "settled", "shown", "split",
+    "summary", "superpose", "total_dose", "train_test_split", "units_of", "write",
 ]  # fmt: skip
 
 

@@ -36,6 +36,7 @@ class Data(Population, Design):
         augment: Noisy copies of each subject that is fitted, besides itself, drawn by `seed`.
         augment_sigma: Standard deviation of their noise, relative to the value, or in the unit of what is observed.
         augment_relative: Which of the two.
+        validation: Subjects of those left to fit that judge the fit on its way instead, drawn by `seed`.
         compartments: Names of a table's compartments, in the order of CMT; None for those that the file tells.
         measured: The one that observations without CMT are of, likewise.
         volume: Where concentrations were measured, the volume of distribution to begin with, L: an amount divided by
@@ -66,6 +67,7 @@ class Data(Population, Design):
     augment: int = 0
     augment_sigma: float = 0.01
     augment_relative: bool = True
+    validation: int = 0
     compartments: list[str] | None = None
     measured: str | None = None
     volume: float | None = None
@@ -98,6 +100,9 @@ class Data(Population, Design):
         if self.held_out < 0 or (self.source == "simulated" and self.held_out >= self.subjects):
             raise ConfigError(f"data.held_out={self.held_out}: must be 0 or more, and leave subjects to fit")
         self._check_parts()
+        left = self.subjects - self.held_out if self.source == "simulated" else np.inf
+        if not 0 <= self.validation < left:
+            raise ConfigError(f"data.validation={self.validation}: must be 0 or more, and leave subjects to fit")
         if self.source != "file" and self.end is None:  # of a file its times may tell it
             self.end = self.until
         if self.initial is not None:

@@ -105,6 +105,18 @@ def split(cohort: Cohort, settings: Data) -> Split:
     return train_test_split(cohort, settings.held_out, settings.seed, doses)
 
 
+def judges(fitted: np.ndarray, settings: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the subjects that `split` leaves are fitted and which judge the fit, both in increasing order.
+
+    Raises:
+        ConfigError: Nobody is left to fit.
+    """
+    if settings.validation >= len(fitted):
+        raise ConfigError(f"data.validation={settings.validation}: {len(fitted)} subjects are left to fit")
+    order = np.random.Generator(np.random.PCG64([settings.seed, 6])).permutation(len(fitted))
+    return np.sort(fitted[order[settings.validation :]]), np.sort(fitted[order[: settings.validation]])
+
+
 def dose_counts(cohort: Cohort) -> np.ndarray:
     """How many doses each subject has been given by each interval, its own included, `[S, B]`.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from .. import store, training
@@ -14,7 +12,10 @@ def probe(bench: Bench):
     """`study.iterations` training steps from the config's own initial weights."""
     yield
     config, framework, model = bench.config, bench.framework(), bench.config.model.network
-    settings = replace(config.training, iterations=config.study.iterations)
+    settings = training.Training(
+        iterations=config.study.iterations, learning_rate=config.training.learning_rate,
+        batch_size=config.training.batch_size, clip_norm=config.training.clip_norm,
+    )  # fmt: skip
     state = training.start(framework, model.initial_params(bench.cohort.amounts.shape[-1], config.seed))
     losses = []
     for progress in training.fit(

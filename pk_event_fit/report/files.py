@@ -138,14 +138,16 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, np.ndarray] | No
         head, *rows = csv.reader(io.StringIO(text))
         if missing := [name for name in names if name not in head]:
             raise DataError(f"has no column {', '.join(missing)}")
-        table = np.array([[float(cell) for cell in row] for row in rows], np.float64)
+        # A column that is not asked for may have empty cells.
+        table = np.array([[float(cell) if cell else np.nan for cell in row] for row in rows], np.float64)
     except (ValueError, csv.Error) as error:
         raise DataError(f"is not a table of numbers ({error})") from error
     if table.ndim != 2 or table.shape[1] != len(head):
         raise DataError("has no rows, or rows of other lengths than its head")
+    table = table[:, [head.index(name) for name in names]]
     if not (abs(table) <= LARGEST).all():
         raise DataError("holds a number that is not finite, or too large")
-    return {name: table[:, head.index(name)] for name in names}
+    return dict(zip(names, table.T, strict=True))
 
 
 def noted(folder: Path, name: str, problems: list[str], reader: Callable[[Path], Any], *, wanted: bool = False) -> Any:

@@ -1,0 +1,127 @@
+"""What is fitted to what: the loss of a phase, compiled, and its batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays.base import Params
+from ..data import Cohort, batch_of, batches
+from ..errors import SolverFailure, TrainingFailure
+from .curriculum import shortened
+from .losses import floor_of, gradient_step, mean_squared_error, rates_of
+from .matching import mismatch, slopes_of
+from .settings import Phase
+
+
+class Objective(NamedTuple):
+    """What a phase minimises.
+
+    Attributes:
+        step: `(params, *batch) -> (loss, norm, gradient, Report)`.
+        loss: `(params, *batch) -> (loss, Report)`.
+        batch: Arguments of an iteration.
+        solved: Whether an ODE is, so that the report is to be checked.
+    """
+
+    step: Callable
+    loss: Callable
+    batch: Callable[[int], Any]
+    solved: bool = True
+
+
+class Task:
+    """What is fitted to what; what is compiled is kept for further phases."""
+
+    def __init__(self, framework, field, cohort, settings, seed, subjects, error, validation):
+        self.framework, self.field, self.cohort, self.settings = framework, field, cohort, settings
+        self.seed, self.subjects, self.validation = seed, subjects, validation
+        self.rows = np.arange(len(cohort.amounts)) if subjects is None else subjects
+        self.judged = validation is not None and settings.validate_every is not None
+        self.floor = floor_of(cohort, error, subjects)
+        self.update = framework.arrays.compile(framework.arrays.adam_update)
+        self._steps: dict[tuple, tuple[Callable, Callable]] = {}
+
+    def objective(self, phase: Phase, names: Collection[str]) -> Objective:
+        """Of a phase."""
+        arrays, part = self.framework.arrays, shortened(self.cohort, phase.length)
+        if phase.optimiser == "matching":
+            chosen = part if self.subjects is None else part.take(self.subjects)
+            slopes = slopes_of(arrays, self.field, chosen)
+            return Objective(*self._compiled(phase, part, names), lambda iteration: slopes, solved=False)
+        whole = batch_of(arrays, part, self.subjects) if phase.batch_size is None else None
+        order = self.order(phase)
+        return Objective(
+            *self._compiled(phase, part, names),
+            lambda iteration: whole or batch_of(arrays, part, self.rows[order(iteration)]),
+        )
+
+    def order(self, phase: Phase) -> Callable[[int], np.ndarray]:
+        """Which of the rows an iteration takes."""
+        return batches(len(self.rows), phase.batch_size, self.seed)
+
+    def _compiled(self, phase: Phase, part: Cohort, names: Collection[str]) -> tuple[Callable, Callable]:
+        moving, kind = phase.moving(names), phase.optimiser
+        clip = None if kind == "lbfgs" else self.settings.clip_norm  # a line search needs the gradient itself
+        added = {name: factor for name, factor in phase.regularisation.items() if factor}
+        key = (kind == "matching", phase.length, tuple(sorted(added.items())), moving, clip)
+        if key not in self._steps:
+            if kind == "matching":
+                loss = mismatch(self.framework, self.field, added.get("l2", 0.0))
+            else:
+                rates = rates_of(self.cohort, getattr(self.field, "volume", 1.0)) if "derivative" in added else None
+                loss = mean_squared_error(self.framework, self.field, part.grid, self.floor, added, rates)
+            self._steps[key] = gradient_step(self.framework, loss, clip, moving), loss
+        return self._steps[key]
+
+    def judge(self, phase: Phase) -> Callable[[Params], float]:
+        """What tells the mean squared error of the subjects of validation, over the length of a phase, or infinity."""
+        framework, part = self.framework, shortened(self.cohort, phase.length)
+        loss = framework.arrays.compile(mean_squared_error(framework, self.field, part.grid, self.floor))
+        batch = batch_of(framework.arrays, part, self.validation)
+
+        def judged(params):
+            try:
+                value, report = framework.guard(loss, params, *batch)
+                framework.check(report, batch[1])
+            except SolverFailure:  # as bad as can be; the fit itself may well go on
+                return math.inf
+            return float(value) if math.isfinite(float(value)) else math.inf
+
+        return judged
+
+    def asked(self, phase: Phase, objective: Objective, params: Params, iteration: int, batch: Any) -> tuple:
+        """Loss, norm, gradient and report of an iteration.
+
+        Raises:
+            SolverFailure, TrainingFailure: See `fit`.
+        """
+        framework = self.framework
+        try:
+            value, norm, gradient, report = framework.guard(objective.step, params, *batch)
+            loss, gradient_norm = float(value), float(norm)
+            if objective.solved:
+                framework.check(report, batch[1])
+        except SolverFailure as failure:
+            if failure.subject is None:  # of a solve backward, which cannot tell; where the one forward fails, it can
+                forward = framework.arrays.compile(objective.loss)
+                framework.check(framework.guard(forward, params, *batch)[1], batch[1])
+            raise of_cohort(failure, self.rows[self.order(phase)(iteration)]) from failure
+        if not np.isfinite(loss) or not np.isfinite(gradient_norm):
+            raise TrainingFailure(f"iteration {iteration}: loss {loss}, gradient norm {gradient_norm}; no step taken")
+        return loss, gradient_norm, gradient, report
+
+
+def of_cohort(failure: SolverFailure, subjects: np.ndarray) -> SolverFailure:
+    """The same failure, with its subject counted in the cohort instead of in the batch."""
+    return SolverFailure(
+        failure.framework,
+        failure.reason,
+        subject=None if failure.subject is None else int(subjects[failure.subject]),
+        interval=failure.interval,
+        t=failure.t,
+        steps=failure.steps,
+    )
