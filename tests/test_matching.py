@@ -1,0 +1,167 @@
+"""The ends of a fast fit: slopes of smoothed data before any solve, and L-BFGS behind."""
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+from phases import MODEL, PARAMS, create, small, steps
+
+from pk_event_fit import training
+from pk_event_fit.cli import compose
+from pk_event_fit.compartments import lookup
+from pk_event_fit.data import Data, load
+from pk_event_fit.errors import ConfigError
+from pk_event_fit.frameworks import available
+from pk_event_fit.training import Phase
+from pk_event_fit.training.matching import slopes_of, smoothed
+from pk_event_fit.training.quasi_newton import iterates
+
+TIMES = np.linspace(0.0, 1.0, 60)
+MATCH = Phase(optimiser="matching", iterations=3, learning_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return small(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def exactly():
+    return create("torchode", precision="float64")
+
+
+def test_what_is_smooth_is_left_as_it_is():
+    """Slopes of a cubic spline through exp(-3 t) err by less than h^3 times the fourth derivative."""
+    values, slopes = smoothed(np.exp(-3 * TIMES), TIMES)
+    np.testing.assert_allclose(values, np.exp(-3 * TIMES), atol=(1 / 59) ** 4 * 81)
+    np.testing.assert_allclose(slopes, -3 * np.exp(-3 * TIMES), atol=(1 / 59) ** 3 * 81)
+
+
+def test_noise_is_smoothed_away():
+    truth = np.sin(3 * TIMES)
+    noisy = truth + 0.05 * np.random.default_rng(0).standard_normal((50, 60))
+    values, _ = smoothed(noisy, TIMES)
+    # A smooth curve has some 5 free numbers in 60, and so sqrt(5 / 60) of the noise.
+    assert np.sqrt(((values - truth) ** 2).mean()) < 0.05 * np.sqrt(8 / 60)
+
+
+def test_a_straight_line_survives_any_noise_free_smoothing():
+    values, slopes = smoothed(2.0 + 3.0 * TIMES, TIMES)
+    np.testing.assert_allclose(values, 2.0 + 3.0 * TIMES, rtol=1e-9)
+    np.testing.assert_allclose(slopes, 3.0, rtol=1e-6)
+
+
+def test_slopes_are_those_of_the_kinetics(exactly, tmp_path):
+    """dA/dt of the simulated kinetics, interval by interval: no spline goes through a dose."""
+    cohort = load(Data(subjects=2, points=200, path=str(tmp_path / "c.npz"), covariates=["all"]))
+    found = slopes_of(exactly.arrays, MODEL, cohort)
+    y, slope, values = (exactly.arrays.to_numpy(leaf) for leaf in (found.states, found.slopes, found.covariates))
+    true = np.einsum("nij,nj->ni", lookup("pk_2c").rate_matrix(values), y)
+    np.testing.assert_allclose(slope, true, atol=2e-3 * abs(true).max())
+
+
+def test_subjects_who_are_alike_count_as_one(exactly, tmp_path):
+    cohort = load(Data(subjects=5, cv=0.0, points=9, path=str(tmp_path / "c.npz")))
+    found = slopes_of(exactly.arrays, MODEL, cohort)
+    alone = slopes_of(exactly.arrays, MODEL, cohort.take(np.array([2])))
+    for one, other in zip(found[:3], alone[:3], strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-12)
+
+
+def test_what_is_infused_is_no_part_of_the_slope(exactly, cohort):
+    rate = np.zeros((4, 4, 2))
+    rate[2, :, 0] = 7.0
+    infused = cohort._replace(intervals=cohort.intervals._replace(rate=rate))
+    one, other = (slopes_of(exactly.arrays, MODEL, each).slopes.numpy() for each in (cohort, infused))
+    less = (one - other).reshape(4, -1, 2)  # intervals, subjects and points, compartments
+    np.testing.assert_allclose(less[2], [[7.0, 0.0]] * len(less[2]), atol=1e-9)
+    np.testing.assert_allclose(less[[0, 1, 3]], 0.0, atol=1e-9)
+
+
+def test_every_framework_matches_the_same(cohort):
+    found = {name: [p.loss for p in steps(create(name), cohort, [MATCH])] for name in available()}
+    for losses in found.values():
+        np.testing.assert_allclose(losses, found["torchode"], rtol=1e-4)  # float32, three steps
+
+
+def test_the_mismatch_is_the_weighted_square(exactly, cohort):
+    found = slopes_of(exactly.arrays, MODEL, cohort)
+    y, slope, weights = (leaf.numpy() for leaf in found[:3])
+    field = np.tanh(y @ PARAMS["weight_0"] + PARAMS["bias_0"]) @ PARAMS["weight_1"] + PARAMS["bias_1"]
+    loss = steps(exactly, cohort, [MATCH])[0].loss
+    assert loss == pytest.approx((weights * (field - slope) ** 2).sum(), rel=1e-12)
+
+
+def test_nothing_is_solved(exactly, cohort, monkeypatch):
+    monkeypatch.setattr(type(exactly), "solve", lambda *_: pytest.fail("solved"))
+    assert steps(exactly, cohort, [MATCH])[-1].iteration == 3
+
+
+def test_a_table_is_refused_before_the_fit():
+    config = compose(["data=indometacin", "training=fast"])
+    cohort = load(config.data)
+    with pytest.raises(ConfigError, match="the data are a table"):
+        training.check(config.training, MODEL, cohort, np.arange(len(cohort.amounts)))
+
+
+def test_too_few_points_are_refused(tmp_path):
+    cohort = small(tmp_path, points=4)
+    with pytest.raises(ConfigError, match=r"data\.points=5"):
+        training.check(training.Training(phases=[MATCH]), MODEL, cohort, np.arange(4))
+
+
+def bowl(x):
+    return float(((x - 3.0) ** 2 * np.arange(1, 4)).sum()), 2 * (x - 3.0) * np.arange(1, 4)
+
+
+def test_iterates_lead_to_the_minimum():
+    *_, (x, value) = iterates(bowl, np.zeros(3), 50)
+    np.testing.assert_allclose(x, 3.0, rtol=1e-7)
+    assert value < 1e-12
+
+
+def test_there_are_no_more_iterates_than_asked():
+    assert len(list(iterates(bowl, np.zeros(3), 2))) == 2
+
+
+def test_what_is_raised_of_a_value_is_raised():
+    def broken(x):
+        raise KeyError("here")
+
+    with pytest.raises(KeyError, match="here"):
+        list(iterates(broken, np.zeros(3), 2))
+
+
+def test_leaving_early_leaves_no_thread():
+    before = threading.active_count()
+    walk = iterates(bowl, np.zeros(3), 50)
+    next(walk)
+    walk.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("name", ["diffrax", "torchode"])
+def test_lbfgs_goes_down_in_every_iteration(name, cohort):
+    framework = create(name, precision="float64")
+    progress = steps(framework, cohort, [Phase(optimiser="lbfgs", iterations=4, trains=["*_1"])])
+    losses = [p.loss for p in progress]
+    assert len(losses) == 4
+    assert all(later < earlier for earlier, later in itertools.pairwise(losses))
+    assert progress[-1].state.best_iteration == 4
+    np.testing.assert_array_equal(framework.arrays.to_numpy(progress[-1].state.params["weight_0"]), PARAMS["weight_0"])
+
+
+def test_lbfgs_tells_the_loss_of_what_it_leaves(exactly, cohort):
+    last = steps(exactly, cohort, [Phase(optimiser="lbfgs", iterations=2)])[-1]
+    params = {name: exactly.arrays.to_numpy(value) for name, value in last.state.params.items()}
+    again = steps(exactly, cohort, [Phase(iterations=1)], training.start(exactly, params))[0]
+    assert last.loss == pytest.approx(again.loss, rel=1e-12)
+
+
+def test_lbfgs_begins_anew_where_it_stopped(exactly, cohort):
+    plan = [Phase(optimiser="lbfgs", iterations=4)]
+    first = steps(exactly, cohort, plan)[1]
+    further = steps(exactly, cohort, plan, first.state)
+    assert [p.iteration for p in further] == [3, 4]
+    assert further[0].loss < first.loss
