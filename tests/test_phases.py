@@ -207,11 +207,12 @@ def test_a_fraction_that_ends_within_an_interval_leaves_out_what_is_observed_lat
 
 def test_a_fraction_of_a_single_interval_cuts_it(exactly, cohort):
     """9 of 48 h lie in the first interval, whose points are 3 h apart."""
+    cohort = cohort._replace(initial=np.full_like(cohort.initial, 50.0))  # else nothing happens there
     part = shortened(cohort, 0.1875)
     assert part.intervals.duration.tolist() == [[9.0] * 4]
     np.testing.assert_allclose(part.grid, [0, 1 / 3, 2 / 3, 1], rtol=1e-15)
     own = (predicted(exactly, cohort)[:, :1, :4] - cohort.amounts[:, :1, :4]) ** 2
-    assert first(exactly, cohort, length=0.1875).loss == pytest.approx(own.mean(), rel=1e-4, abs=1e-12)  # other steps
+    assert first(exactly, cohort, length=0.1875).loss == pytest.approx(own.mean(), rel=1e-3)  # other steps
 
 
 def test_a_length_without_observations_is_refused(cohort):
