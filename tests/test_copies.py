@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pk_event_fit.data import Data, augment, forecast, load, shown, split
+from pk_event_fit.data.cohort import sealed
 from pk_event_fit.errors import ConfigError
 
 SMALL = {"subjects": 5, "points": 4}
@@ -126,6 +127,11 @@ def test_what_is_fitted_decides_the_digest(cohort):
     asked += [{"augment": 1, "augment_relative": False}]
     found = {shown(cohort, np.arange(5), Data(**SMALL, **settings)).copied.digest for settings in asked}
     assert len(found) == len(asked)
+
+
+def test_how_often_observations_count_decides_the_digest(cohort):
+    whole = np.ones(cohort.amounts.shape)
+    assert sealed(cohort._replace(weights=whole)).digest != sealed(cohort._replace(weights=2 * whole)).digest
 
 
 def test_copies_of_logarithms_stay_above_nothing():

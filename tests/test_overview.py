@@ -62,6 +62,13 @@ def test_an_unobserved_compartment_has_no_least_value():
     assert np.isnan([found.minimum, found.median, found.maximum]).all()
 
 
+def test_infusions_that_a_steady_state_implies_are_no_doses(folder):
+    rows = "ID,TIME,AMT,CMT,RATE,II,SS,DV\na,0,100,1,5,12,1,.\na,9,.,1,.,.,.,4.0\n"
+    (folder / "steady.csv").write_text(rows)
+    cohort = load(Data(source="table", path="steady.csv", compartments=["central"], measured="central"))
+    assert summary(cohort)[0].doses == 1
+
+
 def test_columns_are_aligned_and_tell_their_units(table):
     lines = told(summary(table), "mg/L", "h")
     assert len({len(line) for line in lines}) == 1
