@@ -24,7 +24,8 @@ from pk_event_fit.arrays.numpy import NumpyArrays
 from pk_event_fit.arrays.torch import TorchArrays
 from pk_event_fit.cli import compose
 from pk_event_fit.compartments import TYPICAL, lookup
-from pk_event_fit.data import load
+from pk_event_fit.croissant import __main__ as croissant
+from pk_event_fit.data import Data, load, settled, units_of
 from pk_event_fit.dosing import Dose
 from pk_event_fit.errors import CheckpointError, ConfigError
 from pk_event_fit.export import __main__ as command
@@ -491,6 +492,18 @@ def test_a_cohort_of_others_is_refused(fitted):
     for changed in ({"compartments": ("a", "b")}, {"covariates": ("central_volume", "clearance")}):
         with pytest.raises(ConfigError, match="the cohort's"):
             load_model(folder / "weights.npz").predict_cohort(cohort._replace(**changed))
+
+
+def test_units_are_those_that_the_data_say(tmp_path):
+    (tmp_path / "a.csv").write_text("ID,TIME,AMT,CMT,DV,MDV,WT\n1,0,100,1,.,1,50\n1,2,0,1,1.5,0,50\n")
+    words = ["data=nonmem", f"data.path={tmp_path / 'a.csv'}", "data.volume=10", "data.observed_unit=ug/L"]
+    out = str(tmp_path / "out")
+    assert croissant.main([out, *words, "--unit", "WT=kg", "--unit", "AMT=ug/kg"]) == 0
+    bare = {"time": "h", "observed": "ug/L"}
+    table = compose(["framework=torchode", "model=covariate", "data.covariates=[WT]", *words]).data
+    assert units_of(table, ("WT",)) == bare | {"covariates": {}}  # whether doses are by weight, nobody has said
+    told = settled(Data(source="croissant", path=out, volume=10.0, covariates=["WT"]))
+    assert units_of(told, ("WT",)) == bare | {"amount": "ug/kg", "covariates": {"WT": "kg"}}
 
 
 KNOWN = Hybrid(
