@@ -90,16 +90,18 @@ def load(run: Run, settings: Data) -> Case:
     doses = given(plan)
     times, after = clock_times(cohort, doses)
     own = run.config.data == settings
-    return Case(settings, cohort, doses, labels, _parts(run, settings, len(labels)), own, times, after)
+    return Case(settings, cohort, doses, labels, _parts(run, settings, cohort), own, times, after)
 
 
-def _parts(run: Run, settings: Data, subjects: int) -> dict[str, np.ndarray]:
+def _parts(run: Run, settings: Data, cohort: Cohort) -> dict[str, np.ndarray]:
     """Under other doses subjects are still those that were fitted, or held out."""
     own = run.config.data
     if own != settings and not _same_subjects(own, settings):
-        return {"other": np.arange(subjects)}
-    train, test = data.split(subjects, settings)
-    return {name: who for name, who in (("train", train), ("test", test)) if len(who)}
+        return {"other": np.arange(len(cohort.amounts))}
+    left, test = data.split(cohort, settings)
+    train, validation = data.judges(left, settings)
+    parts = {"train": train, "validation": validation, "test": test}
+    return {name: who for name, who in parts.items() if len(who)}
 
 
 def _same_subjects(own: Data, settings: Data) -> bool:
