@@ -130,13 +130,12 @@ def test_a_fit_goes_on_to_the_bit_within_phases_and_between(whole, cohort, stop,
     assert_same(framework, further[-1].state, progress[-1].state)
 
 
-def test_a_compiled_fit_goes_on_to_the_bit_within_a_phase_and_between(cohort, tmp_path):
+def test_a_compiled_fit_goes_on_to_the_bit_within_a_phase_and_over_its_end(cohort, tmp_path):
     framework, phases = create("diffrax"), [Phase(iterations=2), Phase(iterations=2, learning_rate=1e-2)]
     progress = steps(framework, cohort, phases)
-    for stop in (1, 2):
-        write_checkpoint(tmp_path / "c.npz", framework, progress[stop - 1].state, rows_of(progress[:stop]), "data")
-        state, _ = read_checkpoint(tmp_path / "c.npz", framework, SHAPES, "data")
-        assert_same(framework, steps(framework, cohort, phases, state)[-1].state, progress[-1].state)
+    write_checkpoint(tmp_path / "c.npz", framework, progress[0].state, rows_of(progress[:1]), "data")
+    state, _ = read_checkpoint(tmp_path / "c.npz", framework, SHAPES, "data")
+    assert_same(framework, steps(framework, cohort, phases, state)[-1].state, progress[-1].state)
 
 
 def test_moments_begin_anew_in_each_phase(whole):
