@@ -165,8 +165,11 @@ class Config:
             raise ConfigError(f"training.validate_every={self.training.validate_every}: needs data.validation")
         if self.study.probes and data.tabular:
             raise ConfigError("study.probes: a comparison needs amounts on a grid, which a table does not hold")
-        if self.study.probes and (data.augment or data.forecast):
-            raise ConfigError("study.probes: a comparison is of what was observed: leave out data.augment and forecast")
+        if self.study.probes and (data.augment or data.forecast or data.validation or self.training.phases):
+            raise ConfigError(
+                "study.probes: a comparison is of one fit to what was observed: leave out data.augment, forecast and "
+                "validation, and training.phases"
+            )
         if self.study.probes and (data.doses is not None or data.kinetics != "pk_2c" or data.scale != 1 or data.volume):
             raise ConfigError(
                 "study.probes: a comparison is of pk_2c dosed by boluses, in mg: leave out data.doses, kinetics, scale "

@@ -18,8 +18,13 @@ from .errors import ConfigError, PKEventError, SolverFailure
 from .evaluation import Run, evaluate, read_run
 from .evaluation.files import FILES
 from .evaluation.measures import OVERALL
+from .simulate import Population
 
 PARTS = ("data", "framework", "solver", "accelerator")
+FITTING = ("training", "study")  # parts of the settings that no evaluation needs
+# Settings by which subjects are others, and what a fit made of its own.
+SUBJECTS = {one.name for one in dataclasses.fields(Population)} | {"path", "dataset"}
+PARTS_OF_A_FIT = {"held_out": 0, "validation": 0, "folds": None, "fold": None, "forecast": None, "augment": 0}
 
 
 def main(line: Sequence[str] | None = None) -> int:
@@ -80,15 +85,18 @@ def amended(run: Run, words: Sequence[str]) -> Config:
     for part, own in dataclasses.asdict(config).items():
         if not isinstance(own, dict):
             told[part] = own
-        elif part not in keys:
+        elif part not in (*keys, *FITTING):
             for name, value in own.items():
                 if not any(re.match(rf"{part}\.{name}(\.|$)", key) for key in keys):
                     told[part][name] = value
     if "data" not in keys:
         _doses(told["data"], keys)
-    # What only a fit needs is not to stand in the way; what the field is made of is in its own file.
+    if "data" in keys or any(key.removeprefix("data.") in SUBJECTS for key in keys):
+        for name, value in PARTS_OF_A_FIT.items():
+            if f"data.{name}" not in keys:
+                told["data"][name] = value
+    # What the field is made of is in its own file.
     told["data"]["covariates"] = list(run.covariates) or None
-    told["training"]["batch_size"], told["study"]["probes"] = None, []
     if config.model.structure == "hybrid" and config.model.kinetics is None:
         told["model"]["kinetics"] = config.data.kinetics
     return cli.typed(told)

@@ -152,16 +152,16 @@ def prepare(config: Config, folder: Path) -> Parts:
     shown = data.shown(cohort, fitted, config.data)
     field = models.build(config.model, config.data, shown.seen, fitted)
     _seen(cohort, shown.seen, (fitted, validation, held_out), config.data)
-    training.check(config.training, field, shown.copied, shown.rows)
-    groups = fitted, held_out, validation
+    training.check(config.training, field, shown.copied, shown.rows, validation if len(validation) else None)
+    groups, units = (fitted, held_out, validation), data.units_of(config.data, cohort.covariates)
     if config.resume is None:
         state = training.start(framework, field.initial_params(cohort.amounts.shape[-1], config.seed))
-        return Parts(framework, field, cohort, *groups, state, [], import_s, shown)
+        return Parts(framework, field, cohort, *groups, state, [], import_s, shown, units)
     shapes = field.shapes(cohort.amounts.shape[-1])
     state, rows = read_checkpoint(folder / "checkpoint.npz", framework, shapes, shown.copied.digest)
     if state.iteration > config.training.total or state.phase >= len(config.training.plan):
         raise ConfigError(f"training.iterations={config.training.total}: the run has already done {state.iteration}")
-    return Parts(framework, field, cohort, *groups, state, rows, import_s, shown)
+    return Parts(framework, field, cohort, *groups, state, rows, import_s, shown, units)
 
 
 def _seen(cohort: data.Cohort, seen: data.Cohort, parts: Sequence[Any], settings: data.Data) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from . import store, training
 from .checkpoint import HISTORY, Rows, write_weights
 from .config import Config
-from .data import Cohort, Shown, units_of
+from .data import Cohort, Shown
 from .data.cohort import Source
 from .errors import SolverFailure
 from .fields import Field
@@ -37,6 +37,7 @@ class Parts(NamedTuple):
         rows: History up to there.
         import_s: Seconds that importing the solver library took.
         shown: What the fit sees of the cohort, with copies of subjects.
+        units: In what its numbers are, see `data.units_of`.
     """
 
     framework: Framework
@@ -49,6 +50,7 @@ class Parts(NamedTuple):
     rows: Rows
     import_s: float
     shown: Shown
+    units: dict[str, Any]
 
     @property
     def judges(self) -> np.ndarray | None:
@@ -141,7 +143,9 @@ def _about(config: Config, parts: Parts, fitted: training.Fitted, provenance: Ma
         "compile": config.accelerator.compile,
         "training": asdict(config.training),
         "error": config.data.error,
-        "data": data | {"fitted": len(parts.fitted), "held_out": len(parts.held_out)},
+        "data": data
+        | {"fitted": len(parts.fitted), "validation": len(parts.validation), "held_out": len(parts.held_out)}
+        | {"forecast": config.data.forecast, "augment": config.data.augment},
         "accuracy": {key: score[key] for key in score if key not in ("by_compartment", "by_interval")},
     }
     return {
@@ -149,7 +153,7 @@ def _about(config: Config, parts: Parts, fitted: training.Fitted, provenance: Ma
         "seed": config.seed,
         "iteration": fitted.iteration,
         "compartments": list(cohort.compartments),
-        "units": units_of(config.data, cohort.covariates),
+        "units": parts.units,
         "trained": trained,
         "provenance": {key: provenance.get(key) for key in ("git", "python", "packages")},
     }

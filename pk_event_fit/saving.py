@@ -113,7 +113,9 @@ class SavedModel:
     def predict_cohort(
         self, cohort: Cohort, *, framework: str | None = None, solver: Solver | None = None
     ) -> np.ndarray:
-        """What is observed where a cohort (`pk_event_fit.data.load`) was; by the framework of the fit to the same bits.
+        """What is observed where a cohort (`pk_event_fit.data.load`) was.
+
+        By the framework of the fit to the same bits, where that was on a CPU and its field not compiled.
 
         Returns:
             mg, or mg/L, `[B, S, K, D]`, as in the `predictions.npz` of a run on a grid.
@@ -138,11 +140,13 @@ class SavedModel:
         chosen = str(name or own or frameworks.DEFAULT)
         try:
             solver = solver or Solver(**told.get("solver", {}))
-            settings = dict(told.get("settings", {})) if chosen == own else {}
+            kind = frameworks.load(chosen)
+            kept = told.get("settings", {}) if chosen == own else {}
+            settings = {name: kept[name] for name in kind.settings if name in kept}
         except (AttributeError, TypeError, ValueError) as error:
             raise CheckpointError(f"what it says of its training makes no sense ({error})") from error
         precision = str(next(iter(self.params.values())).dtype)
-        return frameworks.load(chosen).create(solver, precision=precision, **settings)
+        return kind.create(solver, precision=precision, **settings)
 
     def _solve(self, made: Framework, initial, table, steady, grid) -> np.ndarray:
         """What is observed, `[S, K, B, D]`."""

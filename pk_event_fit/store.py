@@ -197,7 +197,7 @@ def _read_note(note: np.ndarray | None, path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(str(note))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: the note 'about' is not JSON ({error})") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: the note 'about' is not a JSON object")

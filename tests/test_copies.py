@@ -122,6 +122,15 @@ def test_copies_are_of_what_a_fit_may_see(cohort):
     assert np.isfinite(found.copied.amounts[:, :3]).all()
 
 
+def test_somebody_who_is_fitted_must_have_something_to_foretell(cohort):
+    amounts = cohort.amounts.copy()
+    amounts[1, 3] = np.nan
+    part = cohort._replace(amounts=amounts)
+    with pytest.raises(ConfigError, match=r"data\.forecast=2: nothing was observed later of those that are fitted"):
+        shown(part, np.array([1]), Data(**SMALL, forecast=2))
+    assert np.isnan(shown(part, np.array([1, 2]), Data(**SMALL, forecast=2)).seen.amounts[2, 3]).all()
+
+
 def test_what_is_fitted_decides_the_digest(cohort):
     asked = [{}, {"augment": 1}, {"augment": 2}, {"augment": 1, "augment_sigma": 0.02}, {"forecast": 1}]
     asked += [{"augment": 1, "augment_relative": False}]

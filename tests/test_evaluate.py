@@ -19,7 +19,7 @@ from pk_event_fit.evaluation import assess, cases, exposure, figures, planes, pr
 from pk_event_fit.fields import Model
 from pk_event_fit.frameworks.base import Solver
 from pk_event_fit.report.plane import error_percent
-from pk_event_fit.training import Training
+from pk_event_fit.training import Phase, Training
 
 RTOL = 1e-6
 SMALL = {"subjects": 4, "points": 5, "held_out": 1}
@@ -57,7 +57,7 @@ def settings(model=TRUTH, **own) -> Config:
 def finished(folder: Path, config: Config, seed: int = 0) -> Path:
     """The folder of a run whose weights are those that its model begins with."""
     cohort = data.load(config.data)
-    fitted, _ = data.split(len(cohort.amounts), config.data)
+    fitted, _ = data.split(cohort, config.data)
     field = models.build(config.model, config.data, cohort, fitted)
     folder.mkdir()
     write_weights(folder / "weights.npz", field, field.initial_params(cohort.amounts.shape[-1], seed), {})
@@ -109,6 +109,42 @@ def test_a_run_is_as_good_as_it_said_itself(tmp_path):
     found = assess.evaluate(tmp_path / "run")["goodness"]
     for part, expected in (("train", result["accuracy"]), ("test", result["accuracy"]["held_out"])):
         assert found[part]["values"]["all"]["rmse"] == pytest.approx(expected["rmse"], rel=1e-12)
+
+
+def test_what_was_foretold_is_told_apart(tmp_path):
+    result = job.run(settings(Model(hidden=[3]), forecast=2, augment=1, validation=1), tmp_path / "run")
+    found = assess.evaluate(tmp_path / "run")["goodness"]
+    said = result["accuracy"]
+    expected = {"train": said, "forecast": said["forecast"], "validation": said["validation"], "test": said["held_out"]}
+    assert found.keys() == expected.keys()
+    for part, own in expected.items():
+        assert found[part]["values"]["all"]["rmse"] == pytest.approx(own["rmse"], rel=1e-12)
+    counted = {part: one["values"]["all"]["parameters"] for part, one in found.items()}
+    assert counted == {"train": 18, "forecast": 1, "validation": 1, "test": 1}
+
+
+@pytest.mark.parametrize("words", [MISSED, ["data=pk_2c_typical", "data.points=5"], ["data.subjects=2"]], ids=str)
+def test_a_run_in_phases_with_judges_is_evaluated_on_other_data(tmp_path, words):
+    phases = [Phase(iterations=1, length=0.5), Phase(iterations=1, trains=["weight_*"])]
+    config = replace(settings(Model(hidden=[3]), validation=1), training=Training(phases=phases, validate_every=1))
+    job.run(config, tmp_path / "run")
+    found = assess.evaluate(tmp_path / "run", words_of(tmp_path / "run", words), out=tmp_path / "out")
+    assert found["goodness"].keys() == ({"train", "validation", "test"} if words == MISSED else {"other"})
+
+
+def test_parameters_that_never_moved_are_not_counted(tmp_path):
+    phases = [Phase(iterations=1, trains=["weight_0"]), Phase(iterations=1, trains=["bias_1"])]
+    config = replace(settings(Model(hidden=[3])), training=Training(phases=phases))
+    assert runs.read_run(finished(tmp_path / "run", config)).size == 2 * 3 + 2
+
+
+def test_settings_without_a_number_are_told_and_are_their_own(tmp_path):
+    table = {"source": "table", "dataset": "indometacin", "compartments": ["central"], "measured": "central",
+             "volume": 10.0, "modelled_rate": [float("nan")]}  # fmt: skip
+    config = replace(settings(Model(hidden=[3])), data=Data(**table))
+    run = finished(tmp_path / "run", config)
+    assert case_of(run)[1].own
+    assert assess._told(asdict(config.data))["modelled_rate"] == [None]
 
 
 def test_another_framework_predicts_the_same(truth, tmp_path):

@@ -10,10 +10,10 @@ from phases import MODEL, PARAMS, create, small, steps
 from pk_event_fit import training
 from pk_event_fit.cli import compose
 from pk_event_fit.compartments import lookup
-from pk_event_fit.data import Data, load
+from pk_event_fit.data import Data, load, shown
 from pk_event_fit.errors import ConfigError
 from pk_event_fit.frameworks import available
-from pk_event_fit.training import Phase
+from pk_event_fit.training import Phase, matching
 from pk_event_fit.training.matching import slopes_of, smoothed
 from pk_event_fit.training.quasi_newton import iterates
 
@@ -83,6 +83,24 @@ def test_every_framework_matches_the_same(cohort):
     found = {name: [p.loss for p in steps(create(name), cohort, [MATCH])] for name in available()}
     for losses in found.values():
         np.testing.assert_allclose(losses, found["torchode"], rtol=1e-4)  # float32, three steps
+
+
+def test_of_many_points_some_of_each_place_are_matched(exactly, cohort, monkeypatch):
+    whole = slopes_of(exactly.arrays, MODEL, cohort)
+    monkeypatch.setattr(matching, "POINTS", len(whole.states) // 5)  # every fifth would be one place of each interval
+    some = slopes_of(exactly.arrays, MODEL, cohort)
+    rows = [tuple(row) for row in whole.states.tolist()]
+    places = {rows.index(tuple(row)) % 5 for row in some.states.tolist()}
+    assert (len(some.states), places) == (len(rows) // 5, set(range(5)))
+
+
+def test_copies_in_a_table_are_refused_as_a_table():
+    settings = Data(source="table", dataset="theophylline", compartments=["depot", "central"], measured="central",
+                    volume=0.5, augment=1)  # fmt: skip
+    cohort = load(settings)
+    copied = shown(cohort, np.arange(12), settings).copied
+    with pytest.raises(ConfigError, match="the data are a table"):
+        matching.refuse(copied)
 
 
 def test_the_mismatch_is_the_weighted_square(exactly, cohort):

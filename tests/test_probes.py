@@ -185,13 +185,14 @@ def _longer(asked):
     return asdict(config)
 
 
-def test_held_out_subjects_are_drawn_by_the_seed_and_cover_the_cohort():
-    fitted, held = split(10, Data(subjects=10, held_out=3, seed=5))
+def test_held_out_subjects_are_drawn_by_the_seed_and_cover_the_cohort(tmp_path):
+    ten = load(Data(subjects=10, points=2, path=str(tmp_path / "ten.npz")))
+    fitted, held = split(ten, Data(subjects=10, held_out=3, seed=5))
     assert sorted([*fitted, *held]) == list(range(10))
     assert len(held) == 3
-    again = split(10, Data(subjects=10, held_out=3, seed=5))
+    again = split(ten, Data(subjects=10, held_out=3, seed=5))
     np.testing.assert_array_equal(held, again[1])
-    assert any(not np.array_equal(held, split(10, Data(subjects=10, held_out=3, seed=seed))[1]) for seed in (6, 7, 8))
+    assert any(not np.array_equal(held, split(ten, Data(subjects=10, held_out=3, seed=seed))[1]) for seed in (6, 7, 8))
 
 
 def test_held_out_subjects_do_not_touch_the_fit(tmp_path):
@@ -203,11 +204,15 @@ def test_held_out_subjects_do_not_touch_the_fit(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_nobody_left_to_fit_is_refused():
+def test_nobody_left_to_fit_is_refused(tmp_path):
+    three = load(Data(subjects=3, points=2, path=str(tmp_path / "three.npz")))
     with pytest.raises(ConfigError, match="leave subjects to fit"):
         Data(subjects=3, held_out=3)
     with pytest.raises(ConfigError, match="the cohort has 3"):
-        split(3, Data(source="file", path="x.npz", held_out=3))
+        split(
+            load(Data(subjects=3, points=2, path=str(tmp_path / "three.npz"))),
+            Data(source="file", path="x", held_out=3),
+        )
 
 
 def test_probes_take_turns(tmp_path):

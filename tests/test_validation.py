@@ -47,9 +47,9 @@ def judged(framework, cohort, phases, state=None, **settings):
     return steps(framework, cohort, phases, state, subjects=FITTED, validation=JUDGES, **settings)
 
 
-def test_judges_are_drawn_of_those_that_are_not_held_out():
-    settings = Data(subjects=10, held_out=3, validation=2)
-    left, held_out = data.split(10, settings)
+def test_judges_are_drawn_of_those_that_are_not_held_out(tmp_path):
+    settings = Data(subjects=10, held_out=3, validation=2, points=2, path=str(tmp_path / "ten.npz"))
+    left, held_out = data.split(data.load(settings), settings)
     fitted, judges = data.judges(left, settings)
     assert (len(fitted), len(judges), len(held_out)) == (5, 2, 3)
     assert sorted([*fitted, *judges, *held_out]) == list(range(10))
@@ -82,12 +82,24 @@ def test_patience_needs_judging():
         Training(patience=5)
 
 
-def test_judges_are_never_in_the_gradient(torchode, cohort):
+@pytest.mark.parametrize("regularisation", [{}, {"derivative": 0.1, "l2": 0.1}], ids=str)
+def test_judges_are_never_in_the_gradient(torchode, cohort, regularisation):
     other = cohort._replace(amounts=cohort.amounts.copy())
-    other.amounts[JUDGES] += 5.0
-    one, two = (judged(torchode, each, [Phase(iterations=4)]) for each in (cohort, other))
+    other.amounts[JUDGES] *= np.linspace(1.0, 2.0, cohort.amounts.shape[2])[:, None]
+    phases = [Phase(iterations=4, regularisation=regularisation)]
+    one, two = (judged(torchode, each, phases) for each in (cohort, other))
     assert [p.loss for p in one] == [p.loss for p in two]
     assert one[1].validation != two[1].validation
+
+
+def test_judges_who_were_not_observed_in_a_phase_are_refused(cohort):
+    weights = np.ones_like(cohort.amounts)
+    weights[JUDGES, :2] = 0.0
+    settings = Training(phases=[Phase(length=0.5), Phase()], validate_every=2)
+    part = cohort._replace(weights=weights)
+    with pytest.raises(ConfigError, match=r"length=0\.5: nothing was observed by then"):
+        training.check(settings, MODEL, part, FITTED, JUDGES)
+    training.check(settings, MODEL, part, FITTED)
 
 
 def test_judges_are_asked_every_so_often_and_at_the_end(torchode, cohort):

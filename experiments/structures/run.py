@@ -84,7 +84,7 @@ def errors(name: str, framework: str, folder: Path) -> dict[str, dict[str, float
     for regimen, doses in REGIMENS.items():
         config = compose([f"framework={framework}", *VARIANTS[name], f"data.held_out={HELD_OUT}", *doses])
         cohort = data.load(config.data)
-        unseen = cohort.take(data.split(len(cohort.amounts), config.data)[1])
+        unseen = cohort.take(data.split(cohort, config.data)[1])
         solver = frameworks.load(framework).create(config.solver)
         arrays = solver.arrays
         batch = data.batch_of(arrays, unseen, None)

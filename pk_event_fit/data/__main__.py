@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..cli import compose
 from ..errors import ConfigError, PKEventError
-from . import load, settled, split
+from . import judges, load, settled, shown, split
 from .overview import summary, told
 
 
@@ -40,7 +40,13 @@ def main(line: Sequence[str] | None = None) -> int:
         parts = split(cohort, settings)
         for text in told(summary(cohort), settings.observed_unit, settings.time_unit):
             print(text)
-        print(f"{len(parts.train)} subjects are fitted, {len(parts.test)} held out")
+        fitted, validation = judges(parts.train, settings)
+        shown(cohort, fitted, settings)  # refused here as by a fit
+        others = f", {len(validation)} judge the fit" if len(validation) else ""
+        copies = f", each with {settings.augment} noisy copies" if settings.augment else ""
+        print(f"{len(fitted)} subjects are fitted{copies}{others}, {len(parts.test)} held out")
+        if settings.forecast is not None:
+            print(f"what was observed after dose {settings.forecast} is to be foretold")
         if cohort.covariates:
             print(f"covariates: {', '.join(cohort.covariates)}")
         if asked.figure is not None:

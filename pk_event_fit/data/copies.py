@@ -79,6 +79,10 @@ def shown(cohort: Cohort, fitted: np.ndarray, settings: Data) -> Shown:
         ConfigError: Nothing is left to fit, or to foretell; or a copy of logarithms would not be above 0.
     """
     seen = cohort if settings.forecast is None else forecast(cohort, settings.forecast)
+    if settings.forecast is not None:
+        known, whole = (np.isfinite(one.amounts[fitted]) for one in (seen, cohort))
+        if not (whole & ~known).any():
+            raise ConfigError(f"data.forecast={settings.forecast}: nothing was observed later of those that are fitted")
     if not settings.augment:
         return Shown(seen, seen, fitted)
     subjects = len(seen.amounts)

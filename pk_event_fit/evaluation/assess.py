@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..data import Data
 from ..errors import ConfigError, SolverFailure
 from ..frameworks.base import Framework
 from . import figures
-from .cases import Case, load
+from .cases import Case, load, same
 from .exposure import exposure, summary, units
 from .files import FILES, PICTURES, exposures, write
 from .measures import measures, sigma_of
@@ -99,7 +100,8 @@ def _data(runs: Sequence[Run], settings: Data) -> Data:
     first, *others = runs
     found = suited(first, settings)
     for other in others:
-        if suited(other, settings) != found or suited(other, other.config.data) != suited(first, first.config.data):
+        own = suited(other, other.config.data), suited(first, first.config.data)
+        if not same(suited(other, settings), found) or not same(*own):
             raise ConfigError(f"{other.folder}: was fitted to other data than {first.folder}, or sees other covariates")
     return found
 
@@ -128,7 +130,7 @@ def _content(runs: Sequence[Run], config: Config, case: Case, sigma: float | Non
         "data": {
             "words": _words(case),
             "doses": _doses(case),
-            "settings": asdict(config.data),
+            "settings": _told(asdict(config.data)),
             "digest": digest,
             "own": case.own,
             "digest_of_the_run": first.digest,
@@ -139,6 +141,15 @@ def _content(runs: Sequence[Run], config: Config, case: Case, sigma: float | Non
         "parts": {name: len(who) for name, who in case.parts.items()},
         "ignored_doses": case.cohort.ignored,
     }
+
+
+def _told(value: Any) -> Any:
+    """The same with None for NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _told(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_told(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _doses(case: Case) -> str:

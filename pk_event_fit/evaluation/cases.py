@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import json
+from dataclasses import asdict, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +58,7 @@ class Case(NamedTuple):
         own: Whether these are the data of the run itself.
         times: Of `cohort.amounts`, h, `[B, S, K]`.
         after: The same after the last dose before, NaN where there is none.
+        seen: `cohort.amounts` without what the run was to foretell, `[B, S, K, D]`; None where that is nothing.
     """
 
     settings: Data
@@ -67,6 +69,7 @@ class Case(NamedTuple):
     own: bool
     times: np.ndarray
     after: np.ndarray
+    seen: np.ndarray | None = None
 
 
 def load(run: Run, settings: Data) -> Case:
@@ -89,14 +92,22 @@ def load(run: Run, settings: Data) -> Case:
         raise ConfigError(f"data: have {len(cohort.compartments)} compartments, and the run {run.width}")
     doses = given(plan)
     times, after = clock_times(cohort, doses)
-    own = run.config.data == settings
-    return Case(settings, cohort, doses, labels, _parts(run, settings, cohort), own, times, after)
+    own = same(run.config.data, settings)
+    if settings.source != "simulated":  # a file may have been replaced
+        own = own and run.digest in (None, cohort.digest)
+    seen = data.forecast(cohort, settings.forecast).amounts if own and settings.forecast is not None else None
+    return Case(settings, cohort, doses, labels, _parts(run, settings, cohort, own), own, times, after, seen)
 
 
-def _parts(run: Run, settings: Data, cohort: Cohort) -> dict[str, np.ndarray]:
+def same(one: Data, other: Data) -> bool:
+    """Whether settings are the same, NaN and all."""
+    first, second = (json.dumps(asdict(settings), sort_keys=True) for settings in (one, other))
+    return first == second
+
+
+def _parts(run: Run, settings: Data, cohort: Cohort, own: bool) -> dict[str, np.ndarray]:
     """Under other doses subjects are still those that were fitted, or held out."""
-    own = run.config.data
-    if own != settings and not _same_subjects(own, settings):
+    if not own and not _same_subjects(run.config.data, settings):
         return {"other": np.arange(len(cohort.amounts))}
     left, test = data.split(cohort, settings)
     train, validation = data.judges(left, settings)
@@ -108,8 +119,8 @@ def _same_subjects(own: Data, settings: Data) -> bool:
     """Whether simulated subjects are the same ones, dosed or observed otherwise."""
     if not own.source == settings.source == "simulated":
         return False
-    names = [one.name for one in fields(Design)] + ["noise_sd", "path"]
-    return replace(own, **{name: getattr(settings, name) for name in names}) == settings
+    names = [one.name for one in fields(Design)] + ["noise_sd", "path", "forecast", "augment"]
+    return same(replace(own, **{name: getattr(settings, name) for name in names}), settings)
 
 
 def given(plan: Schedule) -> Given:

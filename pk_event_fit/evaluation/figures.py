@@ -36,6 +36,15 @@ def subjects_shown(case: Case, flat: Flat) -> np.ndarray:
     return chosen(np.unique(flat.subject))
 
 
+def _of_amounts(run: Run) -> dict[str, np.ndarray]:
+    """The history without the losses of phases that match slopes, which are no errors of amounts."""
+    history, plan = dict(run.history or {}), run.config.training.plan
+    if "phase" in history and history["phase"].dtype.kind == "f" and history["phase"].max() <= len(plan):
+        matched = [plan[int(number) - 1].optimiser == "matching" for number in history["phase"]]
+        history["loss"] = np.where(matched, np.nan, history["loss"])
+    return history
+
+
 def figures(runs: Sequence[Run], case: Case, flat: Flat, curves: Curves | None, title: str) -> tuple[Drawn, dict]:
     """Every figure for which there is something to draw, as PNG and SVG; and captions by name."""
     settings, names = case.settings, case.cohort.compartments
@@ -47,7 +56,7 @@ def figures(runs: Sequence[Run], case: Case, flat: Flat, curves: Curves | None, 
     def fits(log: bool) -> Callable[[], Any]:
         return lambda: individual_fits(people, names, log=log, title=title, band=band, **about)
 
-    histories = [(run.history or {}, run.folder.name) for run in runs]
+    histories = [(_of_amounts(run), run.folder.name) for run in runs]
     unit = settings.observed_unit
     of_loss = f"log({unit})" if runs[0].config.data.error == "log" else unit
     jobs: dict[str, Callable[[], Any]] = {

@@ -85,14 +85,18 @@ def write(folder: Path, content: Mapping[str, Any], drawn: Drawn, profiles: str)
     """
     pictures = {name: (content["figures"][name], kinds["svg"].decode()) for name, kinds in drawn.items()}
     parts = pages.blocks(content, pictures)
+    files = {f"figures/{name}.{kind}": picture for name, kinds in drawn.items() for kind, picture in kinds.items()}
+    files |= {
+        "evaluation.csv": measured(content).encode(),
+        "nca.csv": profiles.encode(),
+        "summary.md": markdown(pages.without_figures(parts)).encode(),
+        "evaluation.html": page.page(parts).encode(),
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*FILES, *PICTURES):  # those of an earlier evaluation
-        (folder / name).unlink(missing_ok=True)
-    for name, kinds in drawn.items():
-        for kind, picture in kinds.items():
-            store.write_bytes(folder / "figures" / f"{name}.{kind}", picture)
-    store.write_text(folder / "evaluation.csv", measured(content))
-    store.write_text(folder / "nca.csv", profiles)
-    store.write_text(folder / "summary.md", markdown(pages.without_figures(parts)))
-    store.write_text(folder / "evaluation.html", page.page(parts))
+    (folder / "evaluation.json").unlink(missing_ok=True)
+    for name, made in files.items():  # each takes the place of an earlier one
+        store.write_bytes(folder / name, made)
+    for name in PICTURES:
+        if name not in files:
+            (folder / name).unlink(missing_ok=True)
     store.write_json(folder / "evaluation.json", content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,9 @@ def sigma_of(case: Case, asked: float | None) -> float | None:
 def measures(case: Case, predicted: np.ndarray, *, parameters: int, members: int, sigma: float | None) -> dict:
     """`{part: {scale: {compartment or "all": measures}}}`, of a prediction `[B, S, K, D]`.
 
-    Scales are `values`, and `logarithms` where these were fitted. Parameters count for subjects fitted to these
-    very data, and are 0 for all others. The median of several runs has no likelihood: its measures are None.
+    Scales are `values`, and `logarithms` where these were fitted. Parameters count for subjects fitted to these very
+    data, and are 0 for all others, and for what was foretold. The median of several runs has no likelihood: its
+    measures are None.
 
     Args:
         case: The subjects.
@@ -51,8 +53,9 @@ def measures(case: Case, predicted: np.ndarray, *, parameters: int, members: int
     """
     log = case.settings.error == "log"
     found: dict[str, Any] = {}
-    for part, who in case.parts.items():
-        observed, model = case.cohort.amounts[who], predicted[who]
+    train = case.parts.get("train")
+    for part, who, amounts in _sections(case):
+        observed, model = amounts[who], predicted[who]
         if not np.isfinite(observed).any():
             continue
         weights = None if case.cohort.weights is None else case.cohort.weights[who]
@@ -61,10 +64,20 @@ def measures(case: Case, predicted: np.ndarray, *, parameters: int, members: int
         known = None if log else sigma
         found[part] = {"values": _both(case, model, observed, members, sigma=known, **given)}
         if log:
-            floor = floor_of(case.cohort, "log", who) or 0.0
+            floor = floor_of(case.cohort, "log", who if train is None else train) or 0.0
             pair = np.log(np.maximum(model, floor)), np.log(observed)
             found[part]["logarithms"] = _both(case, *pair, members, sigma=sigma, **given)
     return found
+
+
+def _sections(case: Case) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Each part with its subjects and what counts of all amounts; what was foretold of those fitted is a part too."""
+    for part, who in case.parts.items():
+        if part != "train" or case.seen is None:
+            yield part, who, case.cohort.amounts
+            continue
+        yield part, who, case.seen
+        yield "forecast", who, np.where(np.isnan(case.seen), case.cohort.amounts, np.nan)
 
 
 def _both(case: Case, model: np.ndarray, observed: np.ndarray, members: int, **given: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def shown(case: Case) -> list[int]:
     names = case.cohort.compartments
     masses = [k for k, name in enumerate(names) if name not in NO_AMOUNTS]
     # A depot only empties itself: where there is a peripheral compartment, that and the central one are the plane.
-    return masses[-2:] if names[0] != "depot" else masses[1:3] if len(masses) > 2 else masses
+    return masses[:2] if names[0] != "depot" else masses[1:3] if len(masses) > 2 else masses
 
 
 def typical_plane(run: Run, case: Case) -> Plane | tuple[np.ndarray, ...]:

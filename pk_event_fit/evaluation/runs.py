@@ -40,8 +40,12 @@ class Run(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Number of fitted parameters."""
-        return sum(value.size for value in self.params.values())
+        """Number of fitted parameters: of those that moved in some phase."""
+        moved: set[str] = set()
+        for phase in self.config.training.plan:
+            names = phase.moving(self.params.keys())
+            moved |= set(self.params) if names is None else names
+        return sum(self.params[name].size for name in moved)
 
     @property
     def width(self) -> int:

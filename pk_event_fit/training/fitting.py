@@ -140,8 +140,10 @@ def settle(task: Task, phase: Phase, state: State) -> Iterator[Progress]:
         began = time.perf_counter()
 
 
-def check(settings: Training, field, cohort: Cohort, subjects: np.ndarray) -> None:
-    """Raise where a phase does not suit the field or the subjects that are to be fitted.
+def check(
+    settings: Training, field, cohort: Cohort, subjects: np.ndarray, validation: np.ndarray | None = None
+) -> None:
+    """Raise where a phase does not suit the field, the subjects that are to be fitted, or those who are to judge.
 
     Raises:
         ConfigError: A batch is larger than the cohort, a name fits no parameter, nothing was observed of a part of the
@@ -153,3 +155,5 @@ def check(settings: Training, field, cohort: Cohort, subjects: np.ndarray) -> No
         part = shortened(cohort.take(subjects), phase.length)
         if phase.optimiser == "matching":
             refuse(part)
+        if settings.validate_every is not None and validation is not None:
+            shortened(cohort.take(validation), phase.length)

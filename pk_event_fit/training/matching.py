@@ -50,7 +50,7 @@ def refuse(cohort: Cohort) -> None:
     Raises:
         ConfigError: The cohort is a table, or has too few points in an interval, or none at some of them.
     """
-    if cohort.table is not None:
+    if cohort.table is not None or cohort.intervals.points is not None:
         raise ConfigError(
             "training.phases: optimiser=matching: needs all compartments observed on a grid, and the data are a table; "
             "leave this phase out"
@@ -122,9 +122,13 @@ def slopes_of(arrays: Arrays, field: Callable, cohort: Cohort) -> Slopes:
     if not getattr(field, "autonomous", False):
         t = (table.start[..., None] + table.duration[..., None] * grid).reshape(-1)
     found = Slopes(rows(values), rows(slopes), rows(weights), covariates, t)
-    every = -(-len(found.states) // POINTS)
-    thinned = Slopes(*(None if leaf is None else leaf[::every] for leaf in found))
-    return arrays.table(thinned._replace(weights=thinned.weights * every))
+    count = len(found.states)
+    if count <= POINTS:
+        return arrays.table(found)
+    # Every n-th would be the same few points of each interval.
+    chosen = np.sort(np.random.Generator(np.random.PCG64(0)).permutation(count)[:POINTS])
+    thinned = Slopes(*(None if leaf is None else leaf[chosen] for leaf in found))
+    return arrays.table(thinned._replace(weights=thinned.weights * (count / POINTS)))
 
 
 def _different(cohort: Cohort) -> tuple[Cohort, np.ndarray]:

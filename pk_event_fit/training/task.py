@@ -72,7 +72,8 @@ class Task:
             if kind == "matching":
                 loss = mismatch(self.framework, self.field, added.get("l2", 0.0))
             else:
-                rates = rates_of(self.cohort, getattr(self.field, "volume", 1.0)) if "derivative" in added else None
+                own = self.cohort.take(self.rows)
+                rates = rates_of(own, getattr(self.field, "volume", 1.0)) if "derivative" in added else None
                 loss = mean_squared_error(self.framework, self.field, part.grid, self.floor, added, rates)
             self._steps[key] = gradient_step(self.framework, loss, clip, moving), loss
         return self._steps[key]
