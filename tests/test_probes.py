@@ -209,10 +209,7 @@ def test_nobody_left_to_fit_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="leave subjects to fit"):
         Data(subjects=3, held_out=3)
     with pytest.raises(ConfigError, match="the cohort has 3"):
-        split(
-            load(Data(subjects=3, points=2, path=str(tmp_path / "three.npz"))),
-            Data(source="file", path="x", held_out=3),
-        )
+        split(three, Data(source="file", path="x.npz", held_out=3))
 
 
 def test_probes_take_turns(tmp_path):
