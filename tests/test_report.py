@@ -26,10 +26,10 @@ from pk_event_fit.report.sweep import read
 
 REPORT = Path(builder.__file__).parent
 # All that writes or draws, but for those that give colours, formats, markup, shapes of files and codes of metrics; and
-# for the figure of a regimen, which is of no sweep and keeps no account.
+# for figures of a regimen and of an evaluation, which are of no sweep and keep no account.
 OTHERS = {
-    "closeups", "document", "figures", "files", "ink", "measures", "numbers", "panels", "regimen", "series", "shapes",
-    "tables",
+    "closeups", "document", "figures", "files", "fits", "ink", "measures", "numbers", "panels", "phases", "plane",
+    "regimen", "residuals", "series", "shapes", "tables",
 }  # fmt: skip
 TEMPLATES = sorted({path.stem for path in REPORT.glob("*.py")} - OTHERS)
 PICTURE = (
