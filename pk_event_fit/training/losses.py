@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -13,9 +13,10 @@ from ..integrate import predict
 
 def mean_squared_error(
     framework: Framework, field: Callable, grid: np.ndarray, floor: float | None = None,
-    penalties: Mapping[str, float] | None = None, rates: np.ndarray | None = None,
+    penalties: Collection[str] = (), rates: np.ndarray | None = None,
 ) -> Callable:  # fmt: skip
-    """`loss(params, initial, intervals, observed, steady, weights) -> (mg^2, Report)`; observed in mg, `[S, K, B, D]`.
+    """`loss(params, initial, intervals, observed, steady, weights, factors) -> (mg^2, Report)`; observed in mg,
+    `[S, K, B, D]`, and the factors of what is added, by name: phases of other factors share what is compiled.
 
     Args:
         framework: Who solves.
@@ -23,10 +24,10 @@ def mean_squared_error(
         grid: Fractions of an interval at which was observed.
         floor: For errors of logarithms, the least that a prediction counts as, for it may be below zero; None for
             errors of the values themselves.
-        penalties: What is added, as in `Phase.regularisation`.
+        penalties: Names of what is added, as in `Phase.regularisation`.
         rates: What counts as one of the field, mg/h, `[D]`; for the penalty `derivative`.
     """
-    xp, observe, added = framework.arrays.xp, getattr(field, "observe", None), dict(penalties or {})
+    xp, observe = framework.arrays.xp, getattr(field, "observe", None)
 
     def misfit(params, states, observed, weights):
         predicted = states if observe is None else observe(xp, params, states)
@@ -38,13 +39,13 @@ def mean_squared_error(
         count = weights.sum()  # none, in a batch of subjects who were only dosed: a loss of 0, and no number by 0
         return (weights * squares).sum() / (count + (count == 0))
 
-    def loss(params, initial, intervals, observed, steady=None, weights=None):
+    def loss(params, initial, intervals, observed, steady=None, weights=None, factors=None):
         states, report = predict(framework, field, params, initial, intervals, grid, steady)
         found = misfit(params, states, observed, weights)
-        if "l2" in added:
-            found = found + added["l2"] * weight_square(params)
-        if "derivative" in added:
-            found = found + added["derivative"] * _pace(xp, field, params, states, intervals, grid, rates)
+        if "l2" in penalties:
+            found = found + factors["l2"] * weight_square(params)
+        if "derivative" in penalties:
+            found = found + factors["derivative"] * _pace(xp, field, params, states, intervals, grid, rates)
         return found, report
 
     return loss

@@ -44,6 +44,7 @@ class Task:
         self.floor = floor_of(cohort, error, subjects)
         self.update = framework.arrays.compile(framework.arrays.adam_update)
         self._steps: dict[tuple, tuple[Callable, Callable]] = {}
+        self._judges: dict[bytes, Callable] = {}
 
     def objective(self, phase: Phase, names: Collection[str]) -> Objective:
         """Of a phase."""
@@ -52,11 +53,13 @@ class Task:
             chosen = part if self.subjects is None else part.take(self.subjects)
             slopes = slopes_of(arrays, self.field, chosen)
             return Objective(*self._compiled(phase, part, names), lambda iteration: slopes, solved=False)
-        whole = batch_of(arrays, part, self.subjects) if phase.batch_size is None else None
+        factors = {name: arrays.asarray(factor) for name, factor in _added(phase).items()}
+        more = (factors,) if factors else ()
+        whole = (*batch_of(arrays, part, self.subjects), *more) if phase.batch_size is None else None
         order = self.order(phase)
         return Objective(
             *self._compiled(phase, part, names),
-            lambda iteration: whole or batch_of(arrays, part, self.rows[order(iteration)]),
+            lambda iteration: whole or (*batch_of(arrays, part, self.rows[order(iteration)]), *more),
         )
 
     def order(self, phase: Phase) -> Callable[[int], np.ndarray]:
@@ -66,10 +69,11 @@ class Task:
     def _compiled(self, phase: Phase, part: Cohort, names: Collection[str]) -> tuple[Callable, Callable]:
         moving, kind = phase.moving(names), phase.optimiser
         clip = None if kind == "lbfgs" else self.settings.clip_norm  # a line search needs the gradient itself
-        added = {name: factor for name, factor in phase.regularisation.items() if factor}
-        key = (kind == "matching", phase.length, tuple(sorted(added.items())), moving, clip)
+        added, matched = _added(phase), kind == "matching"
+        told = tuple(sorted(added.items() if matched else added))
+        key = (matched, phase.length, told, moving, clip)
         if key not in self._steps:
-            if kind == "matching":
+            if matched:
                 loss = mismatch(self.framework, self.field, added.get("l2", 0.0))
             else:
                 own = self.cohort.take(self.rows)
@@ -81,8 +85,11 @@ class Task:
     def judge(self, phase: Phase) -> Callable[[Params], float]:
         """What tells the mean squared error of the subjects of validation, over the length of a phase, or infinity."""
         framework, part = self.framework, shortened(self.cohort, phase.length)
-        loss = framework.arrays.compile(mean_squared_error(framework, self.field, part.grid, self.floor))
-        batch = batch_of(framework.arrays, part, self.validation)
+        key = part.grid.tobytes()
+        if key not in self._judges:
+            error = mean_squared_error(framework, self.field, part.grid, self.floor)
+            self._judges[key] = framework.arrays.compile(error)
+        loss, batch = self._judges[key], batch_of(framework.arrays, part, self.validation)
 
         def judged(params):
             try:
@@ -114,6 +121,11 @@ class Task:
         if not np.isfinite(loss) or not np.isfinite(gradient_norm):
             raise TrainingFailure(f"iteration {iteration}: loss {loss}, gradient norm {gradient_norm}; no step taken")
         return loss, gradient_norm, gradient, report
+
+
+def _added(phase: Phase) -> dict[str, float]:
+    """Penalties and their factors."""
+    return {name: factor for name, factor in phase.regularisation.items() if factor}
 
 
 def of_cohort(failure: SolverFailure, subjects: np.ndarray) -> SolverFailure:
