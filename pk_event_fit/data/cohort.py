@@ -144,9 +144,6 @@ class Batch(NamedTuple):
 def batch_of(arrays: Arrays, cohort: Cohort, subjects: np.ndarray | None) -> Batch:
     """Some of the subjects, or all."""
     chosen = cohort if subjects is None else cohort.take(subjects)
-    weights = None if chosen.weights is None else arrays.asarray(chosen.weights.transpose(1, 2, 0, 3))
+    weights = None if chosen.weights is None else chosen.weights.transpose(1, 2, 0, 3)
     observed = chosen.observed if weights is None else np.nan_to_num(chosen.observed)
-    return Batch(
-        arrays.asarray(chosen.initial), arrays.table(chosen.intervals), arrays.asarray(observed),
-        arrays.table(chosen.steady), weights,
-    )  # fmt: skip
+    return arrays.table(Batch(chosen.initial, chosen.intervals, observed, chosen.steady, weights))
