@@ -34,7 +34,7 @@ LONGER = ["data.end=96"]
 def _apart(request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # simulated cohorts are kept below the working folder
     if "drawn" not in request.fixturenames:  # most of the time would go into pictures
-        monkeypatch.setattr(figures, "figures", lambda *_: ({}, {}))
+        monkeypatch.setattr(figures, "figures", lambda *_, **__: ({}, {}))
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ class Data(Population, Design):
         held_out: Subjects that the fit does not see, drawn by `seed`.
         folds: In its place, how many parts the subjects are divided into, drawn by `seed`; of as many as there are
             subjects each is alone. None for none.
-        fold: Which of the parts the fit does not see, from 0.
+        fold: Which of the parts the fit does not see, from 0; None for a fit that sees them all.
         stratify: Whether those that are not seen are drawn evenly along the subjects' total doses.
         forecast: Doses that the fit sees of each subject, whose later ones it is to foretell; None for all.
         augment: Noisy copies of each subject that is fitted, besides itself, drawn by `seed`.
@@ -127,15 +127,15 @@ class Data(Population, Design):
 
     def _check_parts(self) -> None:
         """What is fitted of the subjects, and what is not."""
-        if (self.folds is None) != (self.fold is None):
-            raise ConfigError(f"data.folds={self.folds}, data.fold={self.fold}: one needs the other")
-        if self.folds is not None and self.fold is not None:
+        if self.folds is None and self.fold is not None:
+            raise ConfigError(f"data.fold={self.fold}: needs data.folds, how many parts there are")
+        if self.folds is not None:
             if self.held_out:
                 raise ConfigError(f"data.held_out={self.held_out}, data.folds={self.folds}: choose one of the two")
             most = self.subjects if self.source == "simulated" else np.inf
             if not 2 <= self.folds <= most:
                 raise ConfigError(f"data.folds={self.folds}: must be 2 or more, and no more than there are subjects")
-            if not 0 <= self.fold < self.folds:
+            if self.fold is not None and not 0 <= self.fold < self.folds:
                 raise ConfigError(f"data.fold={self.fold}: must be 0 to {self.folds - 1}")
         if self.forecast is not None and not 1 <= self.forecast <= 1_000_000:
             raise ConfigError(f"data.forecast={self.forecast}: must be 1 or more")

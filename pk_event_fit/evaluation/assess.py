@@ -13,7 +13,7 @@ from ..config import Config, decided, set_threads
 from ..data import Data
 from ..errors import ConfigError, SolverFailure
 from ..frameworks.base import Framework
-from . import figures
+from . import figures, folds
 from .cases import Case, load, same
 from .exposure import exposure, summary, units
 from .files import FILES, PICTURES, exposures, write
@@ -32,7 +32,8 @@ def evaluate(
     """Evaluate a finished run, or the median of several, and leave tables, figures and a page in a folder.
 
     Args:
-        run: Its folder; of several runs of the same data, their folders.
+        run: Its folder; of several runs of the same data, their folders. Where each left out another of the
+            `data.folds`, every subject is predicted by the run that left it out.
         settings: Data, framework, solver and accelerator to evaluate with; None for those of the (first) run itself.
         out: Where to write; None for the folder `evaluation` of the run.
         sigma: Known standard deviation of one observation, in its unit, or of its logarithm where logarithms were
@@ -50,28 +51,42 @@ def evaluate(
     runs = [read_run(Path(one)) for one in ([run] if isinstance(run, Path | str) else run)]
     folder = _folder(runs, out, overwrite)
     config = decided(runs[0].config if settings is None else settings, None)
+    parts = runs if folds.are_folds(runs) else []
+    if parts:
+        runs = [folds.sighted(one) for one in runs]
+        config = replace(config, data=replace(config.data, fold=None))
     config = replace(config, data=_data(runs, config.data))
     set_threads(config.accelerator.threads)
     runs = [one._replace(config=replace(one.config, data=suited(one, one.config.data))) for one in runs]
     framework = _framework(config)
-    case = load(runs[0], config.data)
+    case, owner = load(runs[0], config.data), None
+    if parts:
+        owner = folds.whose(parts, case)
+        case = folds.unseen(case, owner)
     known = sigma_of(case, sigma)
-    found = predictions(framework, runs, case.cohort)
+    found = predictions(framework, runs, case.cohort, owner=owner)
     points = flat(case, found.middle)
     why, lines = "", None
     try:
-        lines = curves(framework, runs, case, figures.subjects_shown(case, points), found)
+        lines = curves(framework, runs, case, figures.subjects_shown(case, points), found, owner)
     except SolverFailure as failure:  # at more points than were observed, or more of them to step onto
         why = f"No curves between observations: {failure}"
     exposed = exposure(case, found.middle)
+    members = 1 if parts else len(runs)
     content = _content(runs, config, case, known) | {
-        "goodness": measures(case, found.middle, parameters=runs[0].size, members=len(runs), sigma=known),
+        "members": members,
+        "folds": None,
+        "goodness": measures(case, found.middle, parameters=runs[0].size, members=members, sigma=known),
         "nca_units": units(config.data.observed_unit, config.data.time_unit),
         "nca": summary(case, exposed),
         "no_curves": why or None,
     }
+    if parts and owner is not None:
+        single = None if config.data.error == "log" else known
+        content["folds"] = folds.fold_by_fold(parts, case, owner, found.middle, single)
+        content["title"] = f"{len(parts)} of {config.data.folds} folds"
     title = f"{content['title']}: {content['data']['words']}"
-    drawn, captions = figures.figures(runs, case, points, lines, title)
+    drawn, captions = figures.figures(parts or runs, case, points, lines, title, ensemble=members > 1)
     content["figures"] = captions
     write(folder, content, drawn, exposures(case, exposed))
     return content
@@ -123,7 +138,6 @@ def _content(runs: Sequence[Run], config: Config, case: Case, sigma: float | Non
         "schema_version": SCHEMA_VERSION,
         "title": first.folder.resolve().name if len(runs) == 1 else f"{len(runs)} runs",
         "runs": [str(run.folder) for run in runs],
-        "members": len(runs),
         "parameters": first.size,
         "framework": config.framework.name,
         "precision": config.accelerator.precision,

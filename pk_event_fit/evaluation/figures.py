@@ -28,6 +28,8 @@ CAPTIONS = {
     "training": "Loss over the iterations, of fitted subjects and, where there are any, those of validation; phases "
     "are told apart by grey.",
 }
+LINE = "The learned field and the true one, for the typical subject, over what was observed."
+SEVERAL = "Loss over the iterations of each run; dashed that of subjects of validation, where there are any."
 Drawn = dict[str, dict[str, bytes]]
 
 
@@ -45,18 +47,29 @@ def _of_amounts(run: Run) -> dict[str, np.ndarray]:
     return history
 
 
-def figures(runs: Sequence[Run], case: Case, flat: Flat, curves: Curves | None, title: str) -> tuple[Drawn, dict]:
-    """Every figure for which there is something to draw, as PNG and SVG; and captions by name."""
+def figures(
+    runs: Sequence[Run], case: Case, flat: Flat, curves: Curves | None, title: str, *, ensemble: bool
+) -> tuple[Drawn, dict]:
+    """Every figure for which there is something to draw, as PNG and SVG; and captions by name.
+
+    Args:
+        runs: Those that were evaluated.
+        case: On what.
+        flat: Observations and predictions.
+        curves: Between them; None where there are none.
+        title: Above each figure.
+        ensemble: Whether predictions are a median of the runs, with a band.
+    """
     settings, names = case.settings, case.cohort.compartments
     cloud, about = _cloud(case, flat), {"unit": settings.observed_unit, "time_unit": settings.time_unit}
-    band = "" if len(runs) == 1 else f"5-95 % band of {len(runs)} runs"
+    band = f"5-95 % band of {len(runs)} runs" if ensemble else ""
     people = [] if curves is None else _people(case, flat, curves)
     parts = list(case.parts)
 
     def fits(log: bool) -> Callable[[], Any]:
         return lambda: individual_fits(people, names, log=log, title=title, band=band, **about)
 
-    histories = [(_of_amounts(run), run.folder.name) for run in runs]
+    histories = [(_of_amounts(run), run.folder.name if ensemble else f"fold {run.config.data.fold}") for run in runs]
     unit = settings.observed_unit
     of_loss = f"log({unit})" if runs[0].config.data.error == "log" else unit
     jobs: dict[str, Callable[[], Any]] = {
@@ -64,10 +77,14 @@ def figures(runs: Sequence[Run], case: Case, flat: Flat, curves: Curves | None, 
         "individual_fits_log": fits(True),
         "goodness_of_fit": lambda: goodness_of_fit(cloud, names, parts, title=title, **about),
         "residuals": lambda: residuals_in_time(cloud, names, parts, title=title, **about),
-        "field": lambda: planes.draw(runs[0], case, title) if len(runs) == 1 else None,
+        "field": lambda: planes.draw(runs, case, title),
         "training": lambda: training_loss(*zip(*histories, strict=True), unit=of_loss, title="loss of the fit"),
     }
     captions = dict(CAPTIONS)
+    if len(planes.shown(case)) == 1:
+        captions["field"] = LINE
+    if len(runs) > 1:
+        captions["training"] = SEVERAL
     if band:
         captions["individual_fits"] += (
             f" Lines are medians of {len(runs)} runs; bands reach from the 5 % to the 95 % quantile of the runs' own "

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..report.document import Block, Bullets, Figure, Heading, Paragraph, Table
 
+SAID = 6  # subjects of a fold by name
 COLUMNS = (
     ("n", "n"), ("rmse", "RMSE ({unit})"), ("r2", "R²"), ("wmape_percent", "weighted MAPE (%)"),
     ("chi_square", "chi-square"), ("reduced_chi_square", "reduced chi-square"), ("parameters", "parameters"),
@@ -39,6 +40,7 @@ def blocks(content: Mapping[str, Any], pictures: Mapping[str, tuple[str, str]]) 
         Bullets(_about(content)),
         Heading(2, "Goodness of fit"),
         *_goodness(content),
+        *_folds(content),
         *figures("goodness_of_fit", "residuals"),
         Heading(2, "Individual fits"),
         *fits,
@@ -67,6 +69,8 @@ def _about(content: Mapping[str, Any]) -> list[tuple[str, str]]:
             "and no visual predictive check"
         )
         items.append(("Prediction:", note))
+    if content["folds"]:
+        items.append(("Prediction:", "each subject's is that of the run that left it out"))
     sigma = content["sigma"]
     scale = " (of the logarithm)" if data["settings"]["error"] == "log" else f" {content['unit']}"
     told = "not known, so there is no chi-square" if sigma is None else f"{sigma:g}{scale}"
@@ -88,6 +92,23 @@ def _goodness(content: Mapping[str, Any]) -> list[Block]:
         cells = [[row[0], *(row[k + 1] for k in shown)] for row in rows]
         found.append(Table(f"Goodness of fit of {scale}", head, cells, _counted(content)))
     return found
+
+
+def _folds(content: Mapping[str, Any]) -> list[Block]:
+    """Each part of a cross-validation."""
+    if not content["folds"]:
+        return []
+    head = ["fold", "subjects left out", "n", f"RMSE ({content['unit']})", "R²", "weighted MAPE (%)",
+            "reduced chi-square"]  # fmt: skip
+    names = ("n", "rmse", "r2", "wmape_percent", "reduced_chi_square")
+    rows = [
+        [str(one["fold"]), _listed(one["subjects"]), *(number(one[name]) for name in names)] for one in content["folds"]
+    ]
+    return [Table("Fold by fold", head, rows)]
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:SAID]) + (f" and {len(labels) - SAID} more" if len(labels) > SAID else "")
 
 
 def _counted(content: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,13 +64,14 @@ def _fields(run: Run, model: Kinetics, values: np.ndarray, at: np.ndarray, chose
     return true[..., chosen], np.asarray(learned)[..., chosen]
 
 
-def draw(run: Run, case: Case, title: str) -> Any:
-    """The figure; None where there is nothing to compare with."""
-    if not shown(case):
+def draw(runs: Sequence[Run], case: Case, title: str) -> Any:
+    """The figure; None where there is nothing to compare with, or several runs have a plane each."""
+    chosen, unit = shown(case), case.settings.observed_unit
+    if not chosen or (len(chosen) > 1 and len(runs) > 1):
         return None
-    found, unit = typical_plane(run, case), case.settings.observed_unit
-    if isinstance(found, Plane):
-        return field_plane(found, unit=unit, title=title)
-    x, true, learned = found
-    name = case.cohort.compartments[shown(case)[0]]
+    found = [typical_plane(run, case) for run in runs]
+    if isinstance(found[0], Plane):
+        return field_plane(found[0], unit=unit, title=title)
+    (x, true, _), name = found[0], case.cohort.compartments[chosen[0]]
+    learned = np.stack([one[2] for one in found])
     return field_line(x, true, learned, name, unit=unit, time_unit=case.settings.time_unit, title=title)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,13 +65,25 @@ class Curves(NamedTuple):
     band: Band
 
 
-def predictions(framework: Framework, runs: Sequence[Run], cohort: Cohort, grid: np.ndarray | None = None) -> Band:
+def predictions(
+    framework: Framework, runs: Sequence[Run], cohort: Cohort, grid: np.ndarray | None = None,
+    owner: np.ndarray | None = None,
+) -> Band:  # fmt: skip
     """Where the cohort was observed; or at fractions of every interval, `[K]`.
+
+    Args:
+        framework: Who solves.
+        runs: One; or several, which give a band.
+        cohort: B subjects.
+        grid: The fractions; None for where it was observed.
+        owner: In place of a band, which of the runs predicts each subject, `[B]`.
 
     Raises:
         SolverFailure: A solve did not end.
     """
-    return banded(np.stack([_solved(framework, run, cohort, grid) for run in runs]))
+    solve = _solver(framework, cohort, grid)
+    members = np.stack([solve(run) for run in runs])
+    return banded(members) if owner is None else Band(members[owner, np.arange(len(owner))])
 
 
 def banded(members: np.ndarray) -> Band:
@@ -81,19 +93,31 @@ def banded(members: np.ndarray) -> Band:
     return Band(np.median(members, 0), np.quantile(members, LOW, axis=0), np.quantile(members, HIGH, axis=0))
 
 
-def _solved(framework: Framework, run: Run, cohort: Cohort, grid: np.ndarray | None) -> np.ndarray:
-    arrays, field = framework.arrays, run.field
+def _solver(framework: Framework, cohort: Cohort, grid: np.ndarray | None) -> Callable[[Run], np.ndarray]:
+    """Solves the cohort for a run; runs of the same field share what is compiled."""
+    arrays = framework.arrays
     chosen = cohort if grid is None else cohort._replace(intervals=cohort.intervals._replace(points=None), grid=grid)
     initial, table, _, steady, _ = batch_of(arrays, chosen, None)
-    params = {name: arrays.asarray(value) for name, value in run.params.items()}
-    solve = arrays.compile(
-        lambda params, initial, table, steady: predict(framework, field, params, initial, table, chosen.grid, steady)
-    )
-    states, report = framework.guard(solve, params, initial, table, steady)
-    framework.check(report, table)
-    observe = getattr(field, "observe", None)
-    seen = states if observe is None else observe(arrays.xp, params, states)
-    return arrays.to_numpy(seen).transpose(2, 0, 1, 3).astype(np.float64)
+    compiled: list[tuple[Any, Callable]] = []  # fields compare equal, and have no hash
+
+    def solve(run: Run) -> np.ndarray:
+        field = run.field
+        made = next((known for other, known in compiled if other == field), None)
+        if made is None:
+            made = arrays.compile(
+                lambda params, initial, table, steady: predict(
+                    framework, field, params, initial, table, chosen.grid, steady
+                )
+            )
+            compiled.append((field, made))
+        params = {name: arrays.asarray(value) for name, value in run.params.items()}
+        states, report = framework.guard(made, params, initial, table, steady)
+        framework.check(report, table)
+        observe = getattr(field, "observe", None)
+        seen = states if observe is None else observe(arrays.xp, params, states)
+        return arrays.to_numpy(seen).transpose(2, 0, 1, 3).astype(np.float64)
+
+    return solve
 
 
 def flat(case: Case, predicted: np.ndarray) -> Flat:
@@ -106,8 +130,11 @@ def flat(case: Case, predicted: np.ndarray) -> Flat:
     )  # fmt: skip
 
 
-def curves(framework: Framework, runs: Sequence[Run], case: Case, subjects: np.ndarray, found: Band) -> Curves:
-    """Along every interval; on a grid that is fine enough, what was predicted there.
+def curves(
+    framework: Framework, runs: Sequence[Run], case: Case, subjects: np.ndarray, found: Band,
+    owner: np.ndarray | None = None,
+) -> Curves:  # fmt: skip
+    """Along every interval; on a grid that is fine enough, what was predicted there. `owner` as in `predictions`.
 
     Raises:
         SolverFailure: A solve did not end.
@@ -119,7 +146,7 @@ def curves(framework: Framework, runs: Sequence[Run], case: Case, subjects: np.n
     else:
         chosen = cohort.take(subjects)
         grid = np.linspace(0.0, 1.0, max(LEAST, CURVE // len(chosen.intervals.start)))
-        band = predictions(framework, runs, chosen, grid)
+        band = predictions(framework, runs, chosen, grid, None if owner is None else owner[subjects])
         start, duration = chosen.intervals.start.T[..., None], chosen.intervals.duration.T[..., None]
         times = start + grid * duration
     count = len(subjects)

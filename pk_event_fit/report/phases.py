@@ -18,7 +18,7 @@ COLUMNS = {"loss": "training", "validation": "validation"}
 def training_loss(
     histories: Sequence[Mapping[str, np.ndarray]], names: Sequence[str], *, unit: str, title: str
 ) -> Figure | None:
-    """Losses over the iterations: those of the fitted subjects and of validation, and of each run.
+    """Losses over the iterations: those of the fitted subjects and of validation, of several runs dashed.
 
     Args:
         histories: Columns of `history.csv` of each run.
@@ -32,16 +32,20 @@ def training_loss(
     figure, axes = canvas(3.6)
     axis, drawn, ends = axes[0, 0], 0, []
     settle(axis, words(title, 95), "iteration", f"loss ({unit})²" if "/" in unit or "(" in unit else f"loss ({unit}²)")
-    for history, name in zip(histories, names, strict=True):
+    several = len(histories) > 1
+    for run, (history, name) in enumerate(zip(histories, names, strict=True)):
         columns = [key for key in COLUMNS if key in history and history[key].dtype.kind == "f"]
         for key in columns if "iteration" in history else []:
             known = np.isfinite(history[key]) & (history[key] > 0)
             if not known.any():
                 continue
             x, y = history["iteration"][known], history[key][known]
-            ink = INKS[drawn % len(INKS)]
-            axis.plot(x, y, color=ink, lw=1.4, marker="o" if len(x) < 30 else "", ms=3)
-            ends.append((float(x[-1]), float(y[-1]), COLUMNS[key] if len(histories) == 1 else name, ink))
+            ink = INKS[(run if several else drawn) % len(INKS)]
+            dashed = several and key == "validation"
+            axis.plot(x, y, color=ink, lw=0.9 if several and not dashed else 1.4, ls=(0, (4, 2)) if dashed else "-",
+                      marker="o" if len(x) < 30 else "", ms=3)  # fmt: skip
+            if not dashed:
+                ends.append((float(x[-1]), float(y[-1]), name if several else COLUMNS[key], ink))
             drawn += 1
     if not drawn:
         return None

@@ -94,13 +94,16 @@ def _outline(axis: Any, plane: Plane) -> None:
 def field_line(
     x: np.ndarray, true: np.ndarray, learned: np.ndarray, name: str, *, unit: str, time_unit: str, title: str
 ) -> Figure:
-    """The same of one compartment: rates of change over the amount, `[X]`."""
+    """The same of one compartment: rates of change over the amount, `[X]`, learned by one run or several, `[R, X]`."""
     figure, axes = canvas(3.4)
     axis = axes[0, 0]
     settle(axis, words(title, 95), f"{words(name.replace('_', ' '))} ({unit})",
            f"rate of change ({unit}/{time_unit})")  # fmt: skip
     axis.plot(x, true, color=TRUE, lw=4.0, label="true field")
-    axis.plot(x, learned, color=LEARNED, lw=1.6, label="learned field")
+    lines = np.atleast_2d(learned)
+    for k, line in enumerate(lines):
+        label = ("learned field" if len(lines) == 1 else f"learned fields of {len(lines)} runs") if k == 0 else None
+        axis.plot(x, line, color=LEARNED, lw=1.6 if len(lines) == 1 else 0.9, label=label)
     axis.legend(fontsize=SMALL)
     return figure
 

@@ -63,13 +63,12 @@ def goodness_of_fit(
 def residuals_in_time(
     cloud: Cloud, compartments: Sequence[str], parts: Sequence[str], *, unit: str, time_unit: str, title: str
 ) -> Figure:
-    """Residuals of each compartment over time, and over time after the last dose."""
+    """Residuals of each compartment over time and, where somebody was dosed, over time after the last dose."""
     seen = np.unique(cloud.compartment)
-    figure, axes = canvas(1.2 + 2.3 * len(seen), len(seen), 2, sharey="row")
-    columns: tuple[tuple[str, Callable[[Cloud], np.ndarray]], ...] = (
-        (f"time ({time_unit})", lambda some: some.time),
-        (f"time after the last dose ({time_unit})", lambda some: some.after),
-    )
+    columns: list[tuple[str, Callable[[Cloud], np.ndarray]]] = [(f"time ({time_unit})", lambda some: some.time)]
+    if np.isfinite(cloud.after).any():
+        columns.append((f"time after the last dose ({time_unit})", lambda some: some.after))
+    figure, axes = canvas(1.2 + 2.3 * len(seen), len(seen), len(columns), sharey="row")
     for row, k in zip(axes, seen, strict=True):
         own = Cloud(*(leaf[cloud.compartment == k] for leaf in cloud))
         shown = _thinned(own)
