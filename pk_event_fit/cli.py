@@ -24,11 +24,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from . import comparison, signals, store, sweep
+from . import comparison, guide, signals, store, sweep
 from .config import Config
 from .errors import CheckpointError, ConfigError, PKEventError
 from .frameworks import available
-from .launch import launch
+from .launch import launch, side_by_side
 from .tracking import leave
 
 _HERE = Path(__file__).resolve().parent
@@ -54,11 +54,17 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: A word is unknown, or its value of the wrong type.
     """
+    overrides = _opened(overrides)
     for word in overrides:
         if re.match(r"\+?framework=\[.*,", word):  # Hydra would take the last and say nothing
             raise ConfigError(f"{word}: one run has one framework; a sweep is asked for by -m framework=a,b")
     with _refusing(overrides), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra.compose("config", list(overrides))
+
+
+def _opened(words: Sequence[str]) -> list[str]:
+    """The words, with a `++` before settings whose names are free, which Hydra would else not let be new."""
+    return [re.sub(r"^(?=(model\.parameters|data\.typical)[.=])", "++", word) for word in words]
 
 
 @contextlib.contextmanager
@@ -111,6 +117,7 @@ def _check_shape(plain: Any) -> None:
 
 
 _jobs: list[tuple[Path, int]] = []
+_waiting: list[tuple[Config, Path]] = []  # jobs that are to run side by side
 _sweep: list[Path] = []
 _plan: list[Config] = []
 _asked = sys.argv[1:]
@@ -140,15 +147,21 @@ def _task(composed: DictConfig) -> None:
                 sys.exit(2)
         if info.job.num == 0 and _plan:
             comparison.write_plan(_sweep[0], _plan, info.runtime.choices.get("experiment"), _asked)
-    code = 130
+    code, later = 130, False
     try:
-        code = launch(typed(composed), folder, group=group)
+        config = typed(composed)
+        later = group is not None and config.study.at_once > 1
+        if later:
+            _waiting.append((config, folder))
+        else:
+            code = launch(config, folder, group=group)
     except (PKEventError, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         code = 1
     finally:
-        _jobs.append((folder, code))
-    if code == 130:
+        if not later:
+            _jobs.append((folder, code))
+    if code == 130 and not later:
         raise KeyboardInterrupt
 
 
@@ -164,8 +177,10 @@ def main() -> None:
 
 def _main() -> None:
     try:
-        words = sys.argv[1:] = _swept(sys.argv[1:])
+        words = sys.argv[1:] = _opened(_swept(sys.argv[1:]))
         _plan[:] = _planned(words)
+        if len(_plan) > 1 and _plan[0].study.cross_validate:
+            guide.check(_plan)
         if any(config.resume is not None for config in _plan):
             leave(_resume(_plan, words))
     except PKEventError as error:
@@ -175,6 +190,10 @@ def _main() -> None:
     interrupted = False
     try:
         _task()
+        if _waiting:
+            at_once = max(config.study.at_once for config, _ in _waiting)
+            _jobs.extend(side_by_side(_waiting, at_once, group=_sweep[0].name))
+            interrupted = any(code == 130 for _, code in _jobs)
     except KeyboardInterrupt:
         interrupted = True
     except (PKEventError, HydraException, OmegaConfBaseException, OSError) as error:
@@ -182,7 +201,7 @@ def _main() -> None:
         sys.exit(2)
     if not (_sweep and _jobs):
         sys.exit(130 if interrupted else max((code for _, code in _jobs), default=0))
-    leave(sweep.end(_sweep[0], _plan, _jobs, interrupted))
+    leave(sweep.end(_sweep[0], _plan, _jobs, interrupted, words=_asked))
 
 
 def _swept(words: Sequence[str]) -> list[str]:
@@ -191,14 +210,18 @@ def _swept(words: Sequence[str]) -> list[str]:
     Seeds change slowest, so that fits to be compared are neighbours in time.
     """
     arguments = get_args_parser().parse_args(list(words))
-    named = [word for word in arguments.overrides if re.match(r"\+*(experiment=|study\.)", word)]
+    named = [word for word in arguments.overrides if re.match(r"\+*(experiment=|study\.|data[.\w]*=)", word)]
     if _asks(arguments) or not any("experiment=" in word for word in named):
         return list(words)
-    study = compose(named).study
+    plain = [word for word in named if "data" not in word.partition("=")[0]]
+    study = compose(plain).study
     told = {word.lstrip("+").partition("=")[0] for word in arguments.overrides}
-    own = (("seed", [str(seed) for seed in study.seeds]), ("framework", study.frameworks))
+    folds: list[str] = []
+    if study.cross_validate and "data.fold" not in told:
+        folds = ["null", *map(str, range(compose(named).data.folds or 0))]
+    own = (("seed", [str(seed) for seed in study.seeds]), ("framework", study.frameworks), ("data.fold", folds))
     more = [f"{key}={','.join(values)}" for key, values in own if values and key not in told]
-    if not (study.seeds or study.frameworks):
+    if not (study.seeds or study.frameworks or folds):
         return list(words)
     return [*([] if arguments.multirun else ["--multirun"]), *words, *more]
 

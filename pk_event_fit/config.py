@@ -163,6 +163,8 @@ class Config:
         self._check_model()
         if self.training.validate_every is not None and not data.validation:
             raise ConfigError(f"training.validate_every={self.training.validate_every}: needs data.validation")
+        if self.study.cross_validate and (data.folds is None or self.study.probes):
+            raise ConfigError("study.cross_validate: needs data.folds, and no study.probes")
         if self.study.probes and data.tabular:
             raise ConfigError("study.probes: a comparison needs amounts on a grid, which a table does not hold")
         if self.study.probes and (data.augment or data.forecast or data.validation or self.training.phases):

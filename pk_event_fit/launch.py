@@ -8,6 +8,9 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import signals, store, study
@@ -18,6 +21,8 @@ FILES = (
     "fit.png", "loss.png", "log.txt",
 )  # fmt: skip
 
+LOOK = 0.1  # seconds between looks at jobs that run side by side
+
 
 def launch(config: Config, folder: Path, *, group: str | None = None) -> int:
     """Run a job in a fresh process, so that its memory, its compile time and its faults are its own.
@@ -25,11 +30,92 @@ def launch(config: Config, folder: Path, *, group: str | None = None) -> int:
     Returns:
         The exit code: 0, 1 for a failed run, 2 for bad input, 130 where it was interrupted.
     """
-    order = json.dumps({"config": dataclasses.asdict(config), "folder": str(folder), "group": group})
-    command = [sys.executable, "-m", "pk_event_fit.job"]
-    if sys.flags.optimize:
-        command.insert(1, "-" + "O" * sys.flags.optimize)
-    code = _wait(subprocess.Popen(command, stdin=subprocess.PIPE, text=True), order)
+    process = subprocess.Popen(_command(), stdin=subprocess.PIPE, text=True)
+    return _settled(_wait(process, _order(config, folder, group)), config, folder, group)
+
+
+def side_by_side(
+    jobs: Sequence[tuple[Config, Path]], at_once: int, *, group: str | None = None
+) -> list[tuple[Path, int]]:
+    """Run some jobs at a time, each as `launch` does; what they say begins with the name of their folder.
+
+    Args:
+        jobs: Config and folder of each.
+        at_once: How many run at a time.
+        group: As of `launch`.
+
+    Returns:
+        Folder and exit code of each that was started, in their order. Once interrupted no more are.
+    """
+    waiting, running = list(jobs), dict[subprocess.Popen, tuple[Config, Path]]()
+    codes: dict[Path, int] = {}
+    interrupted = False
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                config, folder = waiting.pop(0)
+                print(f"job {folder.name} begins", flush=True)
+                running[_begun(config, folder, group)] = (config, folder)
+            over = [process for process in running if process.poll() is not None]
+            for process in over:
+                config, folder = running.pop(process)
+                code = 1 if process.returncode == 130 else process.returncode  # as in `_wait`
+                codes[folder] = _settled(code, config, folder, group)
+            if not over:
+                time.sleep(LOOK)
+    except KeyboardInterrupt:
+        interrupted = True
+    if interrupted:
+        _stop(list(running))
+        codes |= {folder: _settled(130, config, folder, group) for config, folder in running.values()}
+        for _, folder in waiting:  # which Hydra has made
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    return [(folder, codes[folder]) for _, folder in jobs if folder in codes]
+
+
+def _command() -> list[str]:
+    optimised = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+    return [sys.executable, *optimised, "-m", "pk_event_fit.job"]
+
+
+def _order(config: Config, folder: Path, group: str | None) -> str:
+    return json.dumps({"config": dataclasses.asdict(config), "folder": str(folder), "group": group})
+
+
+def _begun(config: Config, folder: Path, group: str | None) -> subprocess.Popen:
+    """A job that says what it has to say line by line, whoever else speaks."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(_command(), stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    for source, sink in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
+        threading.Thread(target=_copy, args=(source, sink, folder.name), daemon=True).start()
+    with contextlib.suppress(BrokenPipeError):  # it has ended already, as its exit code will tell
+        process.stdin.write(_order(config, folder, group))  # type: ignore[union-attr]
+        process.stdin.close()  # type: ignore[union-attr]
+    return process
+
+
+def _copy(source, sink, name: str) -> None:
+    for line in source:
+        print(f"{name}: {line}", end="", file=sink, flush=True)
+
+
+def _stop(running: Sequence[subprocess.Popen]) -> None:
+    """Have all of them save; a second interrupt kills them."""
+    try:
+        for process in running:
+            signals.pass_on(process)
+        print("interrupted: saving (once more to stop at once)", file=sys.stderr, flush=True)
+        for process in running:
+            process.wait()
+    except KeyboardInterrupt:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def _settled(code: int, config: Config, folder: Path, group: str | None) -> int:
+    """What a job that has ended left unsaid is said in its folder; the exit code as `launch` has it."""
     begun, result = (folder / "config.yaml").exists(), folder / "result.json"
     # It ended without a word, killed or out of memory; or it was refused, which in a sweep must be seen in its row. A
     # refused job that found another's files in its folder leaves them alone.

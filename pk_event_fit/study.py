@@ -27,6 +27,9 @@ class Study:
     Attributes:
         frameworks: Those to sweep over, where the command line names none.
         seeds: Seeds to sweep over, likewise.
+        cross_validate: Whether to sweep over `data.folds` too, likewise: a fit that leaves nobody out, and one without
+            each of the parts. The sweep ends with an evaluation of both, and a page that tells of all of it.
+        at_once: Jobs of a sweep that run side by side; give each its share of the cores by `accelerator.threads`.
         compiled: Frameworks to have a row of their own with `accelerator.compile=true`, fitted with the first seed.
         probes: `speed`, `precision`, `stability`, `repeat`; none for an ordinary run.
         rounds: Repeats of every timed block; in each round the frameworks take turns.
@@ -39,6 +42,8 @@ class Study:
 
     frameworks: list[str] = default(default_factory=list)
     seeds: list[int] = default(default_factory=list)
+    cross_validate: bool = False
+    at_once: int = 1
     compiled: list[str] = default(default_factory=list)
     probes: list[str] = default(default_factory=list)
     rounds: int = 5
@@ -46,12 +51,16 @@ class Study:
     iterations: int = 20
 
     def __post_init__(self):
-        for name, low in (("rounds", 5), ("calls", 1), ("iterations", 1)):
+        for name, low in (("rounds", 5), ("calls", 1), ("iterations", 1), ("at_once", 1)):
             if not low <= getattr(self, name) <= 1_000_000:
                 raise ConfigError(f"study.{name}={getattr(self, name)}: must be {low} or more")
         if len(set(self.compiled)) < len(self.compiled) or {"diffrax", "fused"}.intersection(self.compiled):
             raise ConfigError(
                 f"study.compiled={self.compiled}: needs different names; diffrax and fused are always compiled"
+            )
+        if self.probes and self.at_once > 1:
+            raise ConfigError(
+                f"study.at_once={self.at_once}: what is compared runs alone; leave it 1 with study.probes"
             )
         for probe in self.probes:
             if probe not in PROBES:

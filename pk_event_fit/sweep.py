@@ -15,8 +15,9 @@ from .report.tables import write_summary
 
 
 def end(
-    sweep: Path, plan: Sequence[Config], jobs: Sequence[tuple[Path, int]], interrupted: bool, group: str | None = None
-) -> int:
+    sweep: Path, plan: Sequence[Config], jobs: Sequence[tuple[Path, int]], interrupted: bool, group: str | None = None,
+    words: Sequence[str] = (),
+) -> int:  # fmt: skip
     """Tables of a sweep whose jobs have run, and all that a comparison adds.
 
     Args:
@@ -25,6 +26,7 @@ def end(
         jobs: Folder and exit code of each job that was started.
         interrupted: Whether to leave out all that is still to be run.
         group: W&B group of the jobs; the folder's name where it is left out.
+        words: Of the command line that asked for it.
 
     Returns:
         The exit code: 0, or 1 where something failed, or 130.
@@ -35,6 +37,11 @@ def end(
     rows = write_summary(sweep, [folder for folder, _ in jobs], {folder for folder, code in jobs if code == 2})
     print((sweep / "summary.md").read_text())
     print(f"sweep  {sum(row['status'] == 'completed' for row in rows)} of {len(rows)} completed: {sweep}")
+    if plan and plan[0].study.cross_validate and not interrupted:
+        # Imported here: an ordinary sweep needs none of it.
+        from . import guide
+
+        failed = bool(guide.conclude(sweep, plan, words)) or failed
     return 130 if interrupted else int(failed)
 
 
@@ -67,7 +74,7 @@ def resume(sweep: Path, plan: Sequence[Config], stored: Callable[[Path], Config]
                 break
         rest = [sweep / str(number) for number in range(len(jobs), len(plan)) if (sweep / str(number)).exists()]
         jobs += [(folder, int(not is_completed(folder))) for folder in rest]
-        return end(sweep, plan, jobs, code == 130, group)
+        return end(sweep, plan, jobs, code == 130, group, comparison.read_plan(sweep))
 
 
 def _check_jobs(sweep: Path, plan: Sequence[Config], stored: Callable[[Path], Config]) -> str:

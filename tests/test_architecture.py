@@ -29,6 +29,7 @@ LAYERS = [
     ["provenance", "record", "outcome", "saving", "evaluation"],
     ["job"],
     ["probes", "comparison", "launch"],
+    ["guide"],
     ["sweep"],
     ["cli"],
     ["evaluate"],

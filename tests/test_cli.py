@@ -365,15 +365,17 @@ def test_a_key_in_the_environment_is_in_no_file_of_the_run(followed):
     assert KEY not in done.stdout
 
 
-def stopped(own, folder, stop):
-    """What a command says that is stopped in its first fit, and the command."""
+def stopped(own, folder, stop, begun=("iteration",)):
+    """What a command says that is stopped once lines have begun with all of these, and the command."""
     process = subprocess.Popen(
         own, cwd=folder, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
     )  # fmt: skip
     try:
+        missing = set(begun)
         for line in process.stdout:
-            if line.startswith("iteration"):
+            missing -= {start for start in missing if line.startswith(start)}
+            if not missing:
                 break
         if stop == "all":  # as a terminal does: the command and its job
             os.killpg(process.pid, signal.SIGINT)
@@ -413,6 +415,35 @@ def test_a_sweep_that_is_stopped_has_a_table_and_no_further_job(tmp_path):
     assert "Traceback" not in errors
     assert [row["status"] for row in table(tmp_path / "sweep" / "summary.csv")] == ["failed"]
     assert not (tmp_path / "sweep" / "1").exists()
+
+
+def test_jobs_that_run_side_by_side_are_all_there_and_say_whose_words_they_are(tmp_path):
+    words = ["-m", "framework=torchode", "seed=0,1", "solver.max_steps=1,4096", *QUIET, "study.at_once=2"]
+    done = command(tmp_path, *words, "accelerator.threads=1", "hydra.sweep.dir=sweep")
+    assert done.returncode == 1  # one step is too few
+    rows = table(tmp_path / "sweep" / "summary.csv")
+    assert [row["job"] for row in rows] == [str(number) for number in range(4)]
+    assert sorted(row["status"] for row in rows) == ["completed"] * 2 + ["failed"] * 2
+    for row in rows:
+        assert f"\n{row['job']}: " in done.stdout + done.stderr
+        settings = yaml.safe_load((tmp_path / "sweep" / row["job"] / "config.yaml").read_text())
+        assert (row["status"] == "completed") == (settings["solver"]["max_steps"] == 4096)
+
+
+@pytest.mark.parametrize("stop", ["all", signal.SIGTERM])
+def test_jobs_that_run_side_by_side_all_save_when_they_are_stopped(tmp_path, stop):
+    words = ("-m", "framework=torchode", "seed=0,1,2", *SMALL[:3], "training.iterations=100000", "tracking=disabled",
+             "study.at_once=2", "accelerator.threads=1")  # fmt: skip
+    own = [sys.executable, "-m", "pk_event_fit", *words, "hydra.sweep.dir=sweep"]
+    _, errors, process = stopped(own, tmp_path, stop, begun=("0: iteration", "1: iteration"))
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    for name in ("0", "1"):
+        result = json.loads((tmp_path / "sweep" / name / "result.json").read_text())
+        assert (result["status"], result["error"]["type"]) == ("failed", "KeyboardInterrupt")
+        assert (tmp_path / "sweep" / name / "checkpoint.npz").exists()
+    assert not (tmp_path / "sweep" / "2").exists()
+    assert [row["job"] for row in table(tmp_path / "sweep" / "summary.csv")] == ["0", "1"]
 
 
 def test_an_interrupt_where_no_job_is_at_work_is_no_traceback(monkeypatch, capsys):

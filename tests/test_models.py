@@ -320,8 +320,11 @@ def test_weights_of_an_unusable_structure_are_refused(changed, tmp_path):
         read_weights(tmp_path / "w.npz")
 
 
-def test_the_settings_of_a_model_are_those_that_are_told():
-    config = compose(["model=hybrid", "+model.parameters.clearance=2", "model.learned=[clearance]"])
+@pytest.mark.parametrize(
+    "word", ["+model.parameters.clearance=2", "model.parameters.clearance=2", "model.parameters={clearance: 2}"]
+)
+def test_the_settings_of_a_model_are_those_that_are_told(word):
+    config = compose(["model=hybrid", word, "model.learned=[clearance]"])
     expected = Model(structure="hybrid", initial_scale=0.01, parameters={"clearance": 2.0}, learned=["clearance"])
     assert config.model == expected
     assert replace(config.model, learned=None).start("pk_2c") == (2.0, *TYPICAL[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,14 +16,29 @@ CROWD = 30  # subjects: of more, lines are fainter
 DOSES = 60  # times that are marked, at most
 
 
-def draw_cohort(
-    path: Path, cohort: Cohort, predicted: np.ndarray | None = None, *, unit: str = "mg", time_unit: str = "h",
-    title: str = "", held_out: Sequence[int] | np.ndarray = (), log: bool = False,
-) -> None:  # fmt: skip
-    """A panel for each compartment that was observed: every subject against time, and dashed what is predicted.
+def draw_cohort(path: Path, cohort: Cohort, predicted: np.ndarray | None = None, **told: Any) -> None:
+    """Write `cohort_figure` as a PNG.
 
     Args:
         path: PNG to write.
+        cohort: What was observed.
+        predicted: What is predicted, or None.
+        told: As `cohort_figure` has it.
+
+    Raises:
+        ConfigError: As `cohort_figure`.
+    """
+    with plt.rc_context(STYLE):
+        save(cohort_figure(cohort, predicted, **told), path)
+
+
+def cohort_figure(
+    cohort: Cohort, predicted: np.ndarray | None = None, *, unit: str = "mg", time_unit: str = "h",
+    title: str = "", held_out: Sequence[int] | np.ndarray = (), log: bool = False,
+) -> plt.Figure:  # fmt: skip
+    """A panel for each compartment that was observed: every subject against time, and dashed what is predicted.
+
+    Args:
         cohort: What was observed; nothing is drawn where an observation is missing.
         predicted: In the cohort's unit, `[B, S, K, D]`, such as the `predicted` that a fit ends with; None for none.
         unit: Of what was observed.
@@ -52,17 +68,23 @@ def draw_cohort(
                 axis.set_yscale("log")
         for axis in axes.flat[len(shown) :]:
             axis.set_visible(False)
-        for column in range(columns):
-            last = max(row for row in range(rows) if axes[row, column].get_visible())
-            axes[last, column].set_xlabel(f"time ({time_unit})")
-            axes[last, column].tick_params(labelbottom=True)
+        _below(axes, time_unit)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         legend = figure.legend(handles, labels, frameon=False, loc="upper right", ncols=len(labels), fontsize=10)
         for handle in legend.legend_handles:
             handle.set_alpha(1)  # type: ignore[union-attr]
         figure.suptitle(title or f"{len(cohort.amounts)} subjects", x=0.01, ha="left", fontsize=12)
         figure.tight_layout(rect=(0, 0, 1, 0.98))
-        save(figure, path)
+    plt.close(figure)  # pyplot would else keep it
+    return figure
+
+
+def _below(axes, time_unit: str) -> None:
+    """Time under the last panel of each column."""
+    for column in range(axes.shape[1]):
+        last = max(row for row in range(len(axes)) if axes[row, column].get_visible())
+        axes[last, column].set_xlabel(f"time ({time_unit})")
+        axes[last, column].tick_params(labelbottom=True)
 
 
 def _panel(axis, cohort: Cohort, k: int, predicted: np.ndarray | None, held_out: set[int]) -> None:

@@ -31,6 +31,7 @@ class Code(NamedTuple):
     """Lines to be typed."""
 
     text: str
+    language: str = "bash"
 
 
 class Table(NamedTuple):
@@ -67,7 +68,7 @@ def _markdown(block: Block) -> str:
     if isinstance(block, Bullets):
         return "\n".join(f"* {f'**{escaped(lead)}** ' if lead else ''}{escaped(text)}" for lead, text in block.items)
     if isinstance(block, Code):
-        return f"```bash\n{block.text}\n```"
+        return f"```{block.language}\n{block.text}\n```"
     if isinstance(block, Figure):
         return f"![{escaped(block.caption)}]({block.path})\n\n*{escaped(block.caption)}*"
     lines = [block.head, ["---"] * len(block.head), *block.rows]
