@@ -376,7 +376,6 @@ def test_a_dose_after_the_end_is_counted():
         {"noise_sd": np.nan},
         {"noise_sd": np.inf},
         {"cv": -1},
-        {"folds": 5},
         {"fold": 0},
         {"folds": 1, "fold": 0},
         {"folds": 101, "fold": 0},

@@ -26,10 +26,11 @@ from pk_event_fit.report.sweep import read
 
 REPORT = Path(builder.__file__).parent
 # All that writes or draws, but for those that give colours, formats, markup, shapes of files and codes of metrics; and
-# for figures of a regimen and of an evaluation, which are of no sweep and keep no account.
+# for figures of a regimen and of an evaluation, which are of no sweep and keep no account, nor does the page of a
+# cross-validation: tests/test_folds.py compares it with the files.
 OTHERS = {
     "closeups", "document", "figures", "files", "fits", "ink", "measures", "numbers", "panels", "phases", "plane",
-    "regimen", "residuals", "series", "shapes", "tables",
+    "regimen", "residuals", "series", "shapes", "tables", "walkthrough",
 }  # fmt: skip
 TEMPLATES = sorted({path.stem for path in REPORT.glob("*.py")} - OTHERS)
 PICTURE = (

@@ -1,15 +1,18 @@
-"""What each structure of a field is worth, on subjects and on doses that it has not seen. See README.md.
+"""What structure and strategy are worth, on subjects and on doses that a fit has not seen. See README.md.
 
-python -m experiments.structures.run [--quick] [--seeds 0 1 2] [--iterations 2000] [--keep fits]
+python -m experiments.structures.run [--quick] [--seeds 0 1 2] [--at_once 2] [--keep fits]
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +21,7 @@ from pk_event_fit import data, frameworks
 from pk_event_fit.checkpoint import read_weights
 from pk_event_fit.cli import compose
 from pk_event_fit.compartments import PARAMETERS, TYPICAL
+from pk_event_fit.errors import SolverFailure
 from pk_event_fit.integrate import predict
 from pk_event_fit.metrics.accuracy import accuracy
 
@@ -28,19 +32,17 @@ SEEN = "data.covariates=[all]"
 ASTRAY = ", ".join(
     f"{name}: {factor * value:g}" for name, factor, value in zip(PARAMETERS, (2, 0.5, 2, 0.5), TYPICAL, strict=True)
 )
-VARIANTS: dict[str, list[str]] = {
-    "amounts": ["model=mlp"],
-    "amounts on scales": ["model=mlp", "model.normalise=true"],
+FIELDS: dict[str, list[str]] = {
+    "amounts alone": ["model=mlp"],
     "covariates": ["model=covariate", "model.normalise=false"],
     "covariates, on scales": ["model=covariate"],
     "covariates, on scales, smooth": ["model=covariate", SMOOTH],
-    "mass balanced": ["model=mass_balanced", SEEN],
     "mass balanced, smooth": ["model=mass_balanced", SEEN, SMOOTH],
-    "hybrid without covariates": ["model=hybrid"],
-    "hybrid": ["model=hybrid", SEEN],
+    "hybrid without covariates, smooth": ["model=hybrid", SMOOTH],
     "hybrid, smooth": ["model=hybrid", SEEN, SMOOTH],
-    "hybrid from twice and half": ["model=hybrid", SEEN, f"model.parameters={{{ASTRAY}}}"],
+    "hybrid from twice and half, smooth": ["model=hybrid", SEEN, SMOOTH, f"model.parameters={{{ASTRAY}}}"],
 }
+STRATEGIES: dict[str, list[str]] = {"Adam": ["training=adam"], "training=fast": ["training=fast"]}
 REGIMENS: dict[str, list[str]] = {
     "100 mg at 12, 24, 36 h": [],
     "75 mg every 8 h": [
@@ -53,99 +55,136 @@ REGIMENS: dict[str, list[str]] = {
 }  # fmt: skip
 
 
-def fitted(name: str, framework: str, iterations: int, seed: int, folder: Path, keep: bool) -> dict[str, Any]:
+class Fit(NamedTuple):
+    """One command: what is fitted, how, and where its run is."""
+
+    field: str
+    strategy: str
+    seed: int
+    folder: Path
+
+
+def fitted(fit: Fit, framework: str, more: list[str], keep: bool) -> dict[str, Any]:
     """A run of the command line, or where it may be kept the one that is there: what it is, and how it fits."""
-    path = folder / "result.json"
+    path = fit.folder / "result.json"
     if not (keep and path.exists() and json.loads(path.read_text())["status"] == "completed"):
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.iterdir():
+        fit.folder.mkdir(parents=True, exist_ok=True)
+        for old in fit.folder.iterdir():
             if old.is_file():
                 old.unlink()
         command = [
-            sys.executable, "-m", "pk_event_fit", f"framework={framework}", *VARIANTS[name], f"seed={seed}",
-            f"data.held_out={HELD_OUT}", f"training.iterations={iterations}", "tracking=disabled",
-            f"hydra.run.dir={folder}",
+            sys.executable, "-m", "pk_event_fit", f"framework={framework}", *FIELDS[fit.field],
+            *STRATEGIES[fit.strategy], f"seed={fit.seed}", f"data.held_out={HELD_OUT}", "accelerator.threads=1",
+            "tracking=disabled", *more, f"hydra.run.dir={fit.folder}",
         ]  # fmt: skip
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:200]}
     result = json.loads(path.read_text())
-    params = read_weights(folder / "weights.npz")[1]
     return {
-        "parameters": sum(value.size for value in params.values()),
+        "parameters": sum(value.size for value in read_weights(fit.folder / "weights.npz")[1].values()),
         "fitted_rmse": result["accuracy"]["rmse"],
+        "iterations": result["iterations"],
+        "training_s": result["performance"]["training_s"],
     }
 
 
-def errors(name: str, framework: str, folder: Path) -> dict[str, dict[str, float]]:
-    """For each regimen, errors in mg of the subjects that were held out, and of the best single curve for them."""
-    field, weights = read_weights(folder / "weights.npz")
-    found = {}
+def errors(name: str, framework: str, folders: list[Path]) -> list[dict[str, dict[str, Any]]]:
+    """Of runs of one field, errors in mg of who was held out, by regimen, and of the best single curve for them."""
+    found: list[dict[str, dict[str, Any]]] = [{} for _ in folders]
     for regimen, doses in REGIMENS.items():
-        config = compose([f"framework={framework}", *VARIANTS[name], f"data.held_out={HELD_OUT}", *doses])
+        config = compose([f"framework={framework}", *FIELDS[name], f"data.held_out={HELD_OUT}", *doses])
         cohort = data.load(config.data)
         unseen = cohort.take(data.split(cohort, config.data)[1])
         solver = frameworks.load(framework).create(config.solver)
-        arrays = solver.arrays
+        arrays, solves = solver.arrays, {}
         batch = data.batch_of(arrays, unseen, None)
-        params = {key: arrays.asarray(value) for key, value in weights.items()}
-        solve = arrays.compile(lambda *given: predict(solver, field, *given, unseen.grid))  # noqa: B023
-        states, report = solver.guard(solve, params, batch.initial, batch.intervals)
-        solver.check(report, batch.intervals)
-        score = accuracy(arrays.to_numpy(states).transpose(2, 0, 1, 3), unseen.amounts)
-        found[regimen] = {"rmse": score.rmse, "floor": score.rmse_floor}
+        for own, folder in zip(found, folders, strict=True):
+            field, weights = read_weights(folder / "weights.npz")
+            if repr(field) not in solves:  # once for all seeds
+                solves[repr(field)] = arrays.compile(
+                    lambda *given, field=field: predict(solver, field, *given, unseen.grid)  # noqa: B023
+                )
+            params = {key: arrays.asarray(value) for key, value in weights.items()}
+            try:
+                states, report = solver.guard(solves[repr(field)], params, batch.initial, batch.intervals)
+                solver.check(report, batch.intervals)
+            except SolverFailure as failure:
+                own[regimen] = {"failed": str(failure)}
+                continue
+            score = accuracy(arrays.to_numpy(states).transpose(2, 0, 1, 3), unseen.amounts)
+            own[regimen] = {"rmse": score.rmse, "floor": score.rmse_floor}
     return found
 
 
 def main():
-    chosen = options(__doc__, seeds=["0", "1", "2"], iterations=["2000"], keep=[])
-    names = ["covariates", "hybrid"] if chosen.quick else list(VARIANTS)
-    iterations, seeds = (20, [0]) if chosen.quick else (int(chosen.iterations[0]), [int(seed) for seed in chosen.seeds])
+    chosen = options(__doc__, seeds=["0", "1", "2"], at_once=["2"], keep=[])
+    names = ["covariates", "hybrid, smooth"] if chosen.quick else list(FIELDS)
+    strategies = ["Adam"] if chosen.quick else list(STRATEGIES)
+    seeds, more = ([0], ["training.iterations=20"]) if chosen.quick else ([int(seed) for seed in chosen.seeds], [])
     framework = "fused" if "fused" in chosen.frameworks else chosen.frameworks[0]
-    rows = []
+    root = ROOT / "outputs" / "experiments" / "structures" / f"{framework}{'-quick' if chosen.quick else ''}"
+    fits = [
+        Fit(name, strategy, seed, root / re.sub(r"[^\w-]+", "_", f"{name}-{strategy}-{seed}"))
+        for name in names for strategy in strategies for seed in seeds
+    ]  # fmt: skip
+    with ThreadPoolExecutor(int(chosen.at_once[0])) as pool:
+        work = functools.partial(fitted, framework=framework, more=more, keep=bool(chosen.keep))
+        rows = []
+        for fit, outcome in zip(fits, pool.map(work, fits), strict=True):
+            rows.append({"field": fit.field, "strategy": fit.strategy, "seed": fit.seed, **outcome})
+            print(json.dumps(rows[-1]), flush=True)
     for name in names:
-        for seed in seeds:
-            label = name.replace(",", "").replace(" ", "_")
-            folder = ROOT / "outputs" / "experiments" / "structures" / f"{label}-{framework}-{iterations}-{seed}"
-            row = {
-                "variant": name,
-                "seed": seed,
-                **fitted(name, framework, iterations, seed, folder, bool(chosen.keep)),
-            }
-            if "failed" not in row:
-                row["errors"] = errors(name, framework, folder)
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-    results = {"framework": framework, "iterations": iterations, "seeds": seeds, "rows": rows}
+        mine = [(fit, row) for fit, row in zip(fits, rows, strict=True) if fit.field == name and "failed" not in row]
+        for (_, row), found in zip(mine, errors(name, framework, [fit.folder for fit, _ in mine]), strict=True):
+            row["errors"] = found
+    results = {"framework": framework, "seeds": seeds, "rows": rows}
     leave("structures", chosen, results, tables(results), None)
 
 
 def tables(results: dict[str, Any]) -> str:
-    good = [row for row in results["rows"] if "failed" not in row]
-    names = list(dict.fromkeys(row["variant"] for row in good))
-    of = {name: [row for row in good if row["variant"] == name] for name in names}
-    floors = {regimen: good[0]["errors"][regimen]["floor"] for regimen in REGIMENS}
+    rows = [row for row in results["rows"] if "failed" not in row]
+    names, strategies = (list(dict.fromkeys(row[key] for row in rows)) for key in ("field", "strategy"))
+    first = next(iter(REGIMENS))
+
+    def of(name, strategy):
+        return [row for row in rows if (row["field"], row["strategy"]) == (name, strategy)]
 
     def across(values):
         values = list(values)
+        if not values:
+            return "failed"
         least, most = digits(min(values)), digits(max(values))
         return digits(float(np.median(values))) + ("" if least == most else f" ({least}-{most})")
 
-    fits = [[name, str(rows[0]["parameters"]), across(row["fitted_rmse"] for row in rows)] for name, rows in of.items()]
-    unseen = [
-        [name, *(across(row["errors"][regimen]["rmse"] for row in rows) for regimen in REGIMENS)]
-        for name, rows in of.items()
+    def unseen(name, strategy, regimen):
+        found = [row["errors"][regimen] for row in of(name, strategy)]
+        lost = sum("failed" in one for one in found)
+        return across(one["rmse"] for one in found if "rmse" in one) + (f", failed {lost}" if lost else "")
+
+    head, fits = ["field", "parameters"], [[name, str(of(name, strategies[0])[0]["parameters"])] for name in names]
+    for strategy in strategies:
+        counts = sorted({row["iterations"] for row in rows if row["strategy"] == strategy})
+        head += [f"{strategy}, {counts[-1]:,} steps: fitted", "held out"]
+        for line in fits:
+            found = of(line[0], strategy)
+            line += [across(row["fitted_rmse"] for row in found), unseen(line[0], strategy, first)]
+    parts = [
+        f"RMSE, mg, of {100 - HELD_OUT} subjects that are fitted and {HELD_OUT} that are held out, "
+        f"{results['framework']} with one thread, seeds {', '.join(map(str, results['seeds']))}: "
+        "median (least to most).",
+        table(head, fits),
     ]
-    unseen.append(["*best single curve*", *(digits(floors[regimen]) for regimen in REGIMENS)])
-    lost = [f"{row['variant']}, seed {row['seed']}: {row['failed']}" for row in results["rows"] if "failed" in row]
-    return "\n\n".join([
-        f"{results['iterations']:,} iterations of Adam at 1e-3 on {100 - HELD_OUT} subjects, {results['framework']}, "
-        f"seeds {', '.join(map(str, results['seeds']))}: median, and least to most.",
-        table(["field", "parameters", "RMSE of those fitted, mg"], fits),
-        f"RMSE of the {HELD_OUT} subjects that were held out, mg, by regimen; only the first was fitted:",
-        table(["field", *REGIMENS], unseen),
-        *(["Failed: " + "; ".join(lost)] if lost else []),
-    ])  # fmt: skip
+    for strategy in strategies:
+        lines = [[name, *(unseen(name, strategy, regimen) for regimen in REGIMENS)] for name in names]
+        floors = [next(row["errors"][regimen]["floor"] for row in rows if "floor" in row["errors"][regimen])
+                  for regimen in REGIMENS]  # fmt: skip
+        lines.append(["*best single curve*", *map(digits, floors)])
+        parts += [f"RMSE of those held out, mg, by regimen, {strategy}; only the first was fitted:",
+                  table(["field", *REGIMENS], lines)]  # fmt: skip
+    lost = [f"{row['field']}, {row['strategy']}, seed {row['seed']}: {row['failed']}"
+            for row in results["rows"] if "failed" in row]  # fmt: skip
+    return "\n\n".join([*parts, *(["Failed: " + "; ".join(lost)] if lost else [])])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from .fits import INKS
 from .ink import FAINT, SMALL, canvas, end_labels, logarithmic, settle, words
 
 PHASE = "phase"
+POINTS = 1_000  # of a curve
 COLUMNS = {"loss": "training", "validation": "validation"}
 
 
@@ -39,7 +40,8 @@ def training_loss(
             known = np.isfinite(history[key]) & (history[key] > 0)
             if not known.any():
                 continue
-            x, y = history["iteration"][known], history[key][known]
+            some = _some(int(known.sum()))
+            x, y = history["iteration"][known][some], history[key][known][some]
             ink = INKS[(run if several else drawn) % len(INKS)]
             dashed = several and key == "validation"
             axis.plot(x, y, color=ink, lw=0.9 if several and not dashed else 1.4, ls=(0, (4, 2)) if dashed else "-",
@@ -54,6 +56,11 @@ def training_loss(
         _phases(axis, histories[0])
     end_labels(axis, ends if len(ends) > 1 else [])
     return figure
+
+
+def _some(count: int) -> np.ndarray:
+    """Which of so many points are drawn: all, or evenly as many as an eye can tell apart, the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, POINTS)).round().astype(int))
 
 
 def _phases(axis: Any, history: Mapping[str, np.ndarray]) -> None:
