@@ -1,6 +1,7 @@
 """`python -m pk_event_fit.evaluate RUN [data.x=y ...]`: what a finished run is worth, on its own data or on others.
 
-Several runs of the same data are evaluated as an ensemble: by the median of their predictions, with a band.
+Several runs of the same data are evaluated as an ensemble: by the median of their predictions, with a band. The folder
+of a sweep stands for all of its runs that were completed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .errors import ConfigError, PKEventError, SolverFailure
 from .evaluation import Run, evaluate, read_run
 from .evaluation.files import FILES
 from .evaluation.measures import OVERALL
+from .launch import is_completed
 from .simulate import Population
 
 PARTS = ("data", "framework", "solver", "accelerator")
@@ -35,17 +37,21 @@ def main(line: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m pk_event_fit.evaluate", description=__doc__)
     add = parser.add_argument
-    add("words", nargs="+", metavar="RUN | data.x=y", help="folders of finished runs; what is to be other than there")
-    add("--out", metavar="FOLDER", help="where to write; usually RUN/evaluation")
+    add("words", nargs="+", metavar="RUN | data.x=y",
+        help="folders of finished runs or of sweeps; what is to be other than there")  # fmt: skip
+    add("--out", metavar="FOLDER", help="where to write; usually RUN/evaluation, or SWEEP/evaluation")
     add("--framework", metavar="NAME", help="who solves; usually the run's own")
     add("--sigma", type=float, metavar="X", help="known standard deviation of one observation, for chi-square")
     add("--overwrite", action="store_true", help="replace what an earlier evaluation left there")
     asked = parser.parse_intermixed_args(line)
     words = [word for word in asked.words if "=" in word and not Path(word).is_dir()]
-    runs = [Path(word) for word in asked.words if word not in words]
+    named = [Path(word) for word in asked.words if word not in words]
     try:
-        if not runs:
+        if not named:
             raise ConfigError("names no run; give the folder of a finished one")
+        runs = [run for folder in named for run in members(folder)]
+        if asked.out is None and len(named) == 1:
+            asked.out = named[0] / "evaluation"
         words += [f"framework={asked.framework}"] if asked.framework else []
         settings = amended(read_run(runs[0]), words) if words else None
         content = evaluate(runs, settings, out=asked.out, sigma=asked.sigma, overwrite=asked.overwrite)
@@ -62,6 +68,23 @@ def main(line: Sequence[str] | None = None) -> int:
     folder = Path(asked.out) if asked.out else runs[0] / "evaluation"
     print(f"files      {', '.join(str(folder / name) for name in FILES)}, {len(content['figures'])} figures")
     return 0
+
+
+def members(folder: Path) -> list[Path]:
+    """The completed runs of a sweep, in the order of its jobs; any other folder as it is.
+
+    Raises:
+        ConfigError: No run of the sweep was completed.
+    """
+    if (folder / "config.yaml").exists() or not (folder / "plan.json").exists():
+        return [folder]
+    jobs = sorted((one for one in folder.iterdir() if one.name.isdecimal()), key=lambda one: int(one.name))
+    done = [one for one in jobs if is_completed(one)]
+    if not done:
+        raise ConfigError(f"{folder}: no run of this sweep was completed")
+    if len(done) < len(jobs):
+        print(f"left out   {', '.join(one.name for one in jobs if one not in done)}: not completed", file=sys.stderr)
+    return done
 
 
 def amended(run: Run, words: Sequence[str]) -> Config:
