@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from pk_event_fit.data import Data, forecast, k_fold, leave_one_out, load, split, total_dose, train_test_split
+from pk_event_fit.data import (
+    Data, forecast, k_fold, leave_one_out, load, split, summary, total_dose, train_test_split,
+)  # fmt: skip
 from pk_event_fit.data.splits import dose_counts
 from pk_event_fit.errors import ConfigError
 
@@ -137,6 +139,39 @@ def test_doses_are_counted_where_they_begin(tmp_path, monkeypatch):
     # Infusions from 2 to 6, 14 to 18 and 26 to 30 h, and a bolus at 20 h.
     assert cohort.intervals.start[:, 0].tolist() == [0.0, 2.0, 6.0, 14.0, 18.0, 20.0, 26.0, 30.0]
     assert dose_counts(cohort)[:, 0].tolist() == [0, 1, 1, 2, 2, 3, 4, 4]
+
+
+BACK_TO_BACK = {"doses": [{"time": 0.0, "amount": 50.0, "duration": 4.0, "every": 4.0, "count": 3}], "end": 24.0}
+
+
+def test_infusions_back_to_back_are_doses_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cohort = load(Data(subjects=2, points=3, **BACK_TO_BACK))
+    assert cohort.intervals.rate[:, 0, 0].tolist() == [12.5, 12.5, 12.5, 0.0]
+    assert dose_counts(cohort)[:, 0].tolist() == [1, 2, 3, 3]
+    assert dose_counts(cohort.take(np.array([1]))).tolist() == [[1], [2], [3], [3]]
+    assert np.isnan(forecast(cohort, 2).amounts).all((-2, -1))[0].tolist() == [False, False, True, True]
+    assert summary(cohort)[0].doses == 6
+
+
+def test_doses_at_one_time_are_one_though_something_is_observed_between(tmp_path):
+    rows = "ID,TIME,AMT,DV\n1,0,10,.\n1,2,.,5\n1,4,10,.\n1,4,.,9\n1,4,10,.\n1,5,.,7\n"
+    (tmp_path / "a.csv").write_text(rows)
+    cohort = load(Data(source="table", path=str(tmp_path / "a.csv"), compartments=["central"], measured="central"))
+    assert dose_counts(cohort)[:, 0].tolist() == [1, 2, 2]
+
+
+def test_a_lagged_dose_of_a_steady_state_is_one(tmp_path):
+    (tmp_path / "a.csv").write_text("ID,TIME,AMT,II,SS,DV\n1,0,10,12,1,.\n1,9,.,.,.,7\n1,12,10,.,.,.\n1,20,.,.,.,5\n")
+    table = {"source": "table", "path": str(tmp_path / "a.csv"), "compartments": ["central"], "measured": "central"}
+    cohort = load(Data(**table, lag=[1.0]))
+    assert dose_counts(cohort)[:, 0].tolist() == [0, 1, 2]
+
+
+def test_an_endless_infusion_that_led_to_a_steady_state_is_a_dose(tmp_path):
+    (tmp_path / "a.csv").write_text("ID,TIME,AMT,RATE,SS,DV\n1,0,0,5,1,.\n1,9,.,.,.,7\n1,12,10,.,.,.\n1,20,.,.,.,5\n")
+    cohort = load(Data(source="table", path=str(tmp_path / "a.csv"), compartments=["central"], measured="central"))
+    assert dose_counts(cohort)[:, 0].tolist() == [1, 2]
 
 
 def test_a_forecast_hides_what_comes_after_the_next_dose(cohort):

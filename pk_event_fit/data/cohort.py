@@ -13,6 +13,7 @@ from ..dosing import Schedule
 from ..errors import ConfigError
 from ..intervals import Interval, Steady
 from ..nonmem import Table
+from ..table import entry
 
 
 class Source(NamedTuple):
@@ -46,6 +47,7 @@ class Cohort(NamedTuple):
         table: The table it was read from, with its schedule, or None.
         covariates: Names of those in `intervals`, C of them, in their order.
         origin: Which subject each is a copy of, `[B]`; None where there are no copies.
+        begun: How many doses begin in each interval, `[S, B, D]`; None where boluses and rising rates tell.
     """
 
     amounts: np.ndarray
@@ -61,6 +63,7 @@ class Cohort(NamedTuple):
     table: Source | None = None
     covariates: tuple[str, ...] = ()
     origin: np.ndarray | None = None
+    begun: np.ndarray | None = None
 
     @property
     def observed(self) -> np.ndarray:
@@ -85,7 +88,34 @@ class Cohort(NamedTuple):
             steady=steady,
             weights=_of(self.weights, subjects, 0),
             origin=_of(self.origin, subjects, 0),
+            begun=_of(self.begun, subjects, 1),
         )
+
+
+def begun(plan: Schedule) -> np.ndarray:
+    """How many doses begin in each interval of a schedule, `[S, B, D]`: rates alone do not tell one from the next.
+
+    A constant infusion that led to a steady state is one dose, though none of it is left.
+    """
+    clock = plan.clock
+    found = np.zeros(plan.intervals.bolus.shape, np.int64)
+    dose = np.flatnonzero((clock.begins >= 0) & (clock.doses.implied == 0) & (clock.doses.amount != 0))
+    np.add.at(found, (clock.rows[clock.begins[dose]], *entry(clock, dose)), 1)
+    endless = clock.records.interval[clock.steady] == 0
+    row = clock.steady[endless]
+    own = clock.records.subject[row], clock.records.compartment[row].astype(np.int64) - 1
+    np.add.at(found, (clock.entered[endless], *own), 1)
+    return found
+
+
+def begun_by_rates(cohort: Cohort) -> np.ndarray:
+    """Where a bolus is given or an infusion rate rises, `[S, B, D]`; back-to-back infusions are one."""
+    table = cohort.intervals
+    begins = table.bolus != 0
+    if table.rate is None:
+        return begins
+    before = np.concatenate([np.zeros_like(table.rate[:1]), table.rate[:-1]])
+    return begins | (table.rate > before)
 
 
 def sealed(cohort: Cohort) -> Cohort:

@@ -15,7 +15,7 @@ from ..dosing import Schedule
 from ..errors import ConfigError, DataError
 from ..frameworks.base import Interval
 from ..simulate import END, Design, Population, Simulation, simulate
-from .cohort import Cohort
+from .cohort import Cohort, begun
 from .covariates import covariates_of, with_covariates
 from .settings import Data
 
@@ -80,6 +80,7 @@ def planned_grid(settings: Data) -> tuple[Cohort, Schedule]:
         ignored=int(plan.ignored[0]),
         steady=plan.steady,
         covariates=names,
+        begun=begun(plan),
     )
     return cohort, plan
 

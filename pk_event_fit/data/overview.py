@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..records import OBSERVATION
-from .cohort import Cohort
+from .cohort import Cohort, begun_by_rates
 
 
 class Row(NamedTuple):
@@ -83,12 +83,8 @@ def _observed(cohort: Cohort, number: int) -> tuple[np.ndarray, np.ndarray, int,
 
 def _doses(cohort: Cohort, number: int) -> int:
     if cohort.table is None:
-        table = cohort.intervals
-        begins = table.bolus[..., number] != 0
-        if table.rate is not None:
-            rate = table.rate[..., number]
-            begins |= rate > np.concatenate([np.zeros_like(rate[:1]), rate[:-1]])
-        return int(begins.sum())
+        begins = begun_by_rates(cohort) if cohort.begun is None else cohort.begun
+        return int(begins[..., number].sum())
     clock = cohort.table.schedule.clock
     given = (clock.begins >= 0) & (clock.doses.implied == 0)
     return int((given & (clock.records.compartment[clock.doses.record] == number + 1)).sum())

@@ -13,7 +13,7 @@ from ..intervals import Interval
 from ..records import Event, Reset
 from ..simulate.exact import along
 from ..simulate.regimen import events_of
-from .cohort import Cohort, sealed
+from .cohort import Cohort, begun, sealed
 from .covariates import with_covariates
 from .settings import Data
 
@@ -69,6 +69,7 @@ def jitter(
         amounts=np.where(padding, np.nan, found), initial=begin, intervals=table,
         times=table.start.T[..., None] + cohort.grid * table.duration.T[..., None], ignored=int(plan.ignored.max()),
         weights=np.where(padding, 0.0, np.ones_like(found)) if padding.any() else None, origin=np.arange(len(whose)),
+        begun=begun(plan),
     ))  # fmt: skip
 
 
@@ -151,4 +152,5 @@ def superpose(cohort: Cohort, amounts: Sequence[float], every: int, kinetics: Ki
     return sealed(cohort._replace(
         amounts=found, initial=np.zeros_like(cohort.initial), intervals=intervals, grid=grid,
         times=start[:, :1] + grid * length[0], weights=None if seen.all() else seen.astype(np.float64), ignored=0,
+        begun=None,
     ))  # fmt: skip

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ConfigError
-from .cohort import Cohort, sealed
+from .cohort import Cohort, begun_by_rates, sealed
 from .settings import Data
 
 
@@ -120,17 +120,19 @@ def judges(fitted: np.ndarray, settings: Data) -> tuple[np.ndarray, np.ndarray]:
 def dose_counts(cohort: Cohort) -> np.ndarray:
     """How many doses each subject has been given by each interval, its own included, `[S, B]`.
 
-    A dose begins where a bolus is given, an infusion rate rises, or a steady state enters; what is given at one time
-    is one dose.
+    What is given at one time is one dose. Where the cohort does not tell which doses begin, one does where a bolus is
+    given, an infusion rate rises, or a steady state enters.
     """
     table, steady = cohort.intervals, cohort.steady
-    begins = (table.bolus != 0).any(-1)
-    if table.rate is not None:
-        before = np.concatenate([np.zeros_like(table.rate[:1]), table.rate[:-1]])
-        begins = begins | (table.rate > before).any(-1)
-    if steady is not None:
-        begins = begins | (steady.place > 0).any(0)
-    return begins.cumsum(0)
+    if cohort.begun is not None:
+        begins = (cohort.begun > 0).any(-1)
+    else:
+        begins = begun_by_rates(cohort).any(-1)
+        if steady is not None:
+            begins = begins | (steady.place > 0).any(0)
+    again = np.zeros_like(begins)  # at the time of the one before, with an observation between
+    again[1:] = begins[:-1] & (table.duration[:-1] == 0)
+    return (begins & ~again).cumsum(0)
 
 
 def forecast(cohort: Cohort, doses: int = 2) -> Cohort:

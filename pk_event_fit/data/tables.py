@@ -13,7 +13,7 @@ from ..dosing import Schedule, schedule
 from ..errors import DataError, ScheduleError
 from ..nonmem import Table
 from ..records import place
-from .cohort import Cohort, Source
+from .cohort import Cohort, Source, begun
 from .settings import ALL, Data
 
 ENDS = np.array([0.0, 1.0])
@@ -70,6 +70,7 @@ def cohort_of(table: Table, settings: Data, name: str, initial: np.ndarray | Non
         weights=weights,
         table=Source(table, planned),
         covariates=table.covariates,
+        begun=begun(planned),
     )
 
 

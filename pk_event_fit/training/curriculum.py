@@ -58,6 +58,7 @@ def _first(cohort: Cohort, count: int) -> Cohort:
         times=cohort.times[..., :count, :],
         steady=steady,
         weights=None if cohort.weights is None else cohort.weights[:, :count],
+        begun=None if cohort.begun is None else cohort.begun[:count],
     )
 
 
