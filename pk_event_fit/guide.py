@@ -90,7 +90,7 @@ def _write(
     run = read_run(done[None])
     config = decided(run.config, None)
     cohort = data.load(config.data)
-    fitted, judges = data.judges(data.split(cohort, config.data).train, config.data)
+    fitted, judges = data.judges(data.split(cohort, config.data).train, config.data, cohort)
     about = asdict(config) | {
         "parameters": run.size, "plan": [asdict(phase) for phase in config.training.plan]
     }  # fmt: skip

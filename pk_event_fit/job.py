@@ -148,7 +148,7 @@ def prepare(config: Config, folder: Path) -> Parts:
         raise ConfigError(f"{folder}: already holds a run; name another folder, or go on with resume={folder}")
     cohort = data.load(config.data)
     left, held_out = data.split(cohort, config.data)
-    fitted, validation = data.judges(left, config.data)
+    fitted, validation = data.judges(left, config.data, cohort)
     shown = data.shown(cohort, fitted, config.data)
     field = models.build(config.model, config.data, shown.seen, fitted)
     _seen(cohort, shown.seen, (fitted, validation, held_out), config.data)

@@ -57,6 +57,14 @@ def test_every_number_has_noise_of_its_own(flat, axis):
     assert abs(np.corrcoef(one, other)[0, 1]) < 5 / one.size**0.5
 
 
+@pytest.mark.parametrize(("relative", "size"), [(True, [0.2, 0.3]), (False, [0.1, 0.1])])
+def test_a_mean_of_observations_has_the_noise_of_a_mean(flat, relative, size):
+    weighted = flat._replace(weights=np.full(flat.amounts.shape, 4.0))
+    found = noise(augment(weighted, 400, 0.1, relative=relative, seed=1, keep=False), flat, 400)
+    # As above: of four observations the deviation is half.
+    np.testing.assert_allclose(found.std((0, 1, 2, 3)), np.array(size) / 2, rtol=0.02)
+
+
 def test_what_is_missing_stays_missing(cohort):
     seen = forecast(cohort, 1)
     found = augment(seen, 2, 0.1, seed=1)

@@ -382,6 +382,7 @@ def test_a_dose_after_the_end_is_counted():
         {"folds": 5, "fold": 5},
         {"folds": 5, "fold": 0, "held_out": 1},
         {"forecast": 0},
+        {"stratify": True},
         {"augment": -1},
         {"augment_sigma": 0.0},
         {"initial": []},

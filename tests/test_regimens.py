@@ -11,6 +11,7 @@ from pk_event_fit.compartments import KINETICS
 from pk_event_fit.data import Data, describe, jitter, load, superpose
 from pk_event_fit.errors import ConfigError
 
+LINEAR = KINETICS["pk_2c"]
 SMALL = Data(subjects=4, points=5)
 COURSE = Data(
     subjects=2, points=4, end=40.0,
@@ -125,7 +126,7 @@ def test_what_cannot_be_varied_is_refused(settings, changed, words):
 
 @pytest.mark.parametrize("kinetics", ["pk_2c", "pk_1c_depot", "pk_3c"])
 def test_superposed_doses_are_those_that_are_solved(kinetics):
-    found = superpose(load(once(kinetics=kinetics)), [100.0, 50.0, 200.0], 4)
+    found = superpose(load(once(kinetics=kinetics)), [100.0, 50.0, 200.0], 4, KINETICS[kinetics])
     course = {"dose_times": [0.0, 4.0, 8.0], "dose_amounts": [100.0, 50.0, 200.0], "dose_compartments": [1, 1, 1]}
     wanted = load(Data(subjects=4, points=5, kinetics=kinetics, end=12.0, **course))
     np.testing.assert_allclose(found.amounts, wanted.amounts, rtol=1e-12, atol=1e-10)
@@ -136,14 +137,14 @@ def test_superposed_doses_are_those_that_are_solved(kinetics):
 
 def test_a_dose_after_an_idle_while_is_superposed_from_when_it_was_given():
     settings = replace(once(points=13), dose_times=[6.0], end=18.0)
-    found = superpose(load(settings), [100.0, 100.0], 6)
+    found = superpose(load(settings), [100.0, 100.0], 6, LINEAR)
     assert found.times[:, [0, -1]].tolist() == [[6.0, 12.0], [12.0, 18.0]]
 
 
 def test_what_is_missing_is_missing_after_every_dose():
     cohort = load(once())
     cohort.amounts[1, 0, 2, 0] = np.nan
-    found = superpose(cohort, [100.0, 100.0, 100.0], 4)
+    found = superpose(cohort, [100.0, 100.0, 100.0], 4, LINEAR)
     assert np.argwhere(np.isnan(found.amounts)).tolist() == [[1, k, 2, 0] for k in range(3)]
     assert found.weights.sum() == found.amounts.size - 3
 
@@ -151,19 +152,24 @@ def test_what_is_missing_is_missing_after_every_dose():
 @pytest.mark.parametrize(
     ("settings", "doses", "every", "kinetics"),
     [
-        (once(), [100.0] * 4, 4, None),
-        (once(), [100.0, -1.0], 4, None),
-        (once(), [], 4, None),
-        (once(), [100.0], 0, None),
+        (once(), [100.0] * 4, 4, LINEAR),
+        (once(), [100.0, -1.0], 4, LINEAR),
+        (once(), [], 4, LINEAR),
+        (once(), [100.0], 0, LINEAR),
         (once(), [100.0], 4, KINETICS["pk_1c_mm"]),
-        (SMALL, [100.0], 1, None),
-        (COURSE, [100.0], 1, None),
-        (replace(once(), initial=[5.0]), [100.0], 4, None),
+        (SMALL, [100.0], 1, LINEAR),
+        (COURSE, [100.0], 1, LINEAR),
+        (replace(once(), initial=[5.0]), [100.0], 4, LINEAR),
     ],
 )
 def test_what_cannot_be_superposed_is_refused(settings, doses, every, kinetics):
     with pytest.raises(ConfigError, match="superpose"):
         superpose(load(settings), doses, every, kinetics)
+
+
+def test_nobody_is_superposed_without_a_word_on_the_kinetics():
+    with pytest.raises(TypeError, match="kinetics"):
+        superpose(load(once(kinetics="pk_1c_mm")), [100.0], 4)
 
 
 def test_experiments_take_their_initial_amounts_in_turn():

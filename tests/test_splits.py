@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from pk_event_fit.data import (
-    Data, forecast, k_fold, leave_one_out, load, split, summary, total_dose, train_test_split,
+    Data,
+    forecast,
+    judges,
+    k_fold,
+    leave_one_out,
+    load,
+    split,
+    summary,
+    total_dose,
+    train_test_split,
 )  # fmt: skip
 from pk_event_fit.data.splits import dose_counts
 from pk_event_fit.errors import ConfigError
@@ -117,6 +126,15 @@ def test_held_out_subjects_are_those_of_former_versions(cohort):
         lambda c: train_test_split(c, SUBJECTS, 1),
         lambda c: train_test_split(c, -1, 1),
         lambda c: train_test_split(c, 2.5, 1),
+        lambda c: train_test_split(c, 1.0, 1),
+        lambda c: train_test_split(c, 0.0, 1),
+        lambda c: train_test_split(c, -0.2, 1),
+        lambda c: train_test_split(c, np.nan, 1),
+        lambda c: train_test_split(c, np.float64(3.0), 1),
+        lambda c: train_test_split(c, True, 1),
+        lambda c: train_test_split(c, "3", 1),
+        lambda c: train_test_split(c, 0.01, 1),
+        lambda c: train_test_split(c, 0.99, 1),
         lambda c: train_test_split(c, 3, 1, np.zeros(4)),
         lambda c: k_fold(c, 1, 1),
         lambda c: k_fold(c, SUBJECTS + 1, 1),
@@ -126,6 +144,33 @@ def test_held_out_subjects_are_those_of_former_versions(cohort):
 def test_an_impossible_split_is_refused(cohort, ask):
     with pytest.raises(ConfigError):
         ask(cohort)
+
+
+def test_numbers_of_numpy_are_numbers(cohort):
+    assert len(train_test_split(cohort, np.int64(5), 1).test) == len(train_test_split(cohort, np.float32(0.2), 1).test)
+
+
+def test_those_that_judge_have_each_dose_in_its_share(cohort):
+    cohort.intervals.bolus[1] *= np.repeat([1.0, 2.0, 3.0], [8, 8, 7])[:, None]
+    found = [judges(np.arange(SUBJECTS), Data(subjects=SUBJECTS, validation=3, stratify=True, seed=seed), cohort)
+             for seed in range(10)]  # fmt: skip
+    assert all(np.unique(total_dose(cohort)[those]).tolist() == [300.0, 400.0, 500.0] for _, those in found)
+    assert all(halves(parts) == list(range(SUBJECTS)) for parts in found)
+    assert len({those.tobytes() for _, those in found}) > 1
+
+
+def test_those_that_judge_are_of_those_that_are_left(cohort):
+    left = np.array([3, 5, 8, 13, 21])
+    fitted, those = judges(left, Data(subjects=SUBJECTS, validation=2, stratify=True), cohort)
+    assert halves((fitted, those)) == left.tolist()
+    assert len(those) == 2
+
+
+def test_those_that_judge_are_those_of_former_versions(cohort):
+    """Files of runs that are there already say so."""
+    order = np.random.Generator(np.random.PCG64([42, 6])).permutation(SUBJECTS)
+    found = judges(np.arange(SUBJECTS), Data(subjects=SUBJECTS, validation=4), cohort)
+    assert found[1].tolist() == sorted(order[:4].tolist())
 
 
 def test_the_total_dose_is_of_boluses_and_infusions(tmp_path, monkeypatch):

@@ -40,7 +40,7 @@ def main(line: Sequence[str] | None = None) -> int:
         parts = split(cohort, settings)
         for text in told(summary(cohort), settings.observed_unit, settings.time_unit):
             print(text)
-        fitted, validation = judges(parts.train, settings)
+        fitted, validation = judges(parts.train, settings, cohort)
         shown(cohort, fitted, settings)  # refused here as by a fit
         others = f", {len(validation)} judge the fit" if len(validation) else ""
         copies = f", each with {settings.augment} noisy copies" if settings.augment else ""

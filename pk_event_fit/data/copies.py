@@ -17,13 +17,13 @@ def augment(
 ) -> Cohort:
     """Copies of every subject with normal noise of its own on each number that was observed.
 
-    Missing observations stay missing; doses, clocks, weights and covariates are those of the original. A value of 0
-    has no relative noise. The result's `origin` tells which subject each is a copy of.
+    Missing observations stay missing; doses, clocks, weights and covariates are those of the original. A number that is
+    the mean of w observations has the noise of a mean, sigma / sqrt(w). A value of 0 has no relative noise. The result's `origin` tells which subject each is a copy of.
 
     Args:
         cohort: Whose copies.
         n: Copies of each subject.
-        sigma: Standard deviation of the noise, relative to the value, or in the unit of what is observed.
+        sigma: Standard deviation of one observation's noise, relative to the value, or in the unit of what is observed.
         relative: Which of the two.
         seed: Of the noise.
         keep: Whether the subjects themselves come first.
@@ -43,11 +43,12 @@ def augment(
     copies = cohort.take(source)
     random = np.random.Generator(np.random.PCG64([seed, 4]))
 
-    def noisy(values: np.ndarray) -> np.ndarray:
-        noise = sigma * random.standard_normal(values[first:].shape)
+    def noisy(values: np.ndarray, share: np.ndarray | float = 1.0) -> np.ndarray:
+        noise = sigma * share * random.standard_normal(values[first:].shape)
         return np.concatenate([values[:first], values[first:] * (1 + noise) if relative else values[first:] + noise])
 
-    amounts = noisy(copies.amounts)
+    weights = np.ones(1) if copies.weights is None else copies.weights[first:]
+    amounts = noisy(copies.amounts, 1 / np.sqrt(np.where(weights > 0, weights, 1.0)))
     begin = np.maximum(noisy(copies.initial), 0.0) if initial else copies.initial
     origin = source if cohort.origin is None else cohort.origin[source]
     return sealed(copies._replace(amounts=amounts, initial=begin, origin=origin, table=None))

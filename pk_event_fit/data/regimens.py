@@ -100,7 +100,7 @@ def _moved(planned: list[Event], random: np.random.Generator, spread: float, hou
     return moved
 
 
-def superpose(cohort: Cohort, amounts: Sequence[float], every: int, kinetics: Kinetics | None = None) -> Cohort:
+def superpose(cohort: Cohort, amounts: Sequence[float], every: int, kinetics: Kinetics) -> Cohort:
     """What doses in a row would do to subjects who were observed after a single bolus, if their kinetics are linear.
 
     It is the sum of the single response, shifted and scaled (Gibaldi & Perrier, Pharmacokinetics, 2nd ed. 1982, chapter
@@ -111,7 +111,7 @@ def superpose(cohort: Cohort, amounts: Sequence[float], every: int, kinetics: Ki
         cohort: Nothing in the body until a bolus at the start of the last interval; on a grid.
         amounts: Of the doses, in the unit of the single one and where it went; N of them.
         every: Steps of the grid from dose to dose, and after the last.
-        kinetics: Those of the subjects, where they are known.
+        kinetics: Those of the subjects; of measured ones, those that they are held to have.
 
     Returns:
         The same subjects, with N intervals of `every + 1` points each.
@@ -120,7 +120,7 @@ def superpose(cohort: Cohort, amounts: Sequence[float], every: int, kinetics: Ki
         ConfigError: The kinetics are not linear, the cohort is none of single boluses on a grid, or its grid is too
             short.
     """
-    if kinetics is not None and not kinetics.linear:
+    if not kinetics.linear:
         raise ConfigError(f"superpose: {kinetics.name} is not linear")
     table, given = cohort.intervals, np.asarray(amounts, np.float64)
     plain = table.rate is None and table.keep is None and table.points is None and cohort.steady is None

@@ -31,10 +31,12 @@ class Data(Population, Design):
         folds: In its place, how many parts the subjects are divided into, drawn by `seed`; of as many as there are
             subjects each is alone. None for none.
         fold: Which of the parts the fit does not see, from 0; None for a fit that sees them all.
-        stratify: Whether those that are not seen are drawn evenly along the subjects' total doses.
+        stratify: Whether those that are not seen, and those of `validation`, are drawn evenly along the subjects' total
+            doses.
         forecast: Doses that the fit sees of each subject, whose later ones it is to foretell; None for all.
         augment: Noisy copies of each subject that is fitted, besides itself, drawn by `seed`.
-        augment_sigma: Standard deviation of their noise, relative to the value, or in the unit of what is observed.
+        augment_sigma: Standard deviation of the noise of an observation, relative to the value, or in the unit of what is
+            observed.
         augment_relative: Which of the two.
         validation: Subjects of those left to fit that judge the fit on its way instead, drawn by `seed`.
         compartments: Names of a table's compartments, in the order of CMT; None for those that the file tells.
@@ -137,6 +139,8 @@ class Data(Population, Design):
                 raise ConfigError(f"data.folds={self.folds}: must be 2 or more, and no more than there are subjects")
             if self.fold is not None and not 0 <= self.fold < self.folds:
                 raise ConfigError(f"data.fold={self.fold}: must be 0 to {self.folds - 1}")
+        if self.stratify and self.folds is None and not (self.held_out or self.validation):
+            raise ConfigError("data.stratify=true: needs data.held_out, data.folds or data.validation")
         if self.forecast is not None and not 1 <= self.forecast <= 1_000_000:
             raise ConfigError(f"data.forecast={self.forecast}: must be 1 or more")
         if not 0 <= self.augment <= 100_000:

@@ -41,16 +41,15 @@ def train_test_split(cohort: Cohort, test: int | float, seed: int, stratify: np.
             `test` neighbouring groups, alike in size, loses one. None for none.
 
     Raises:
-        ConfigError: Nobody is left to fit, or the numbers are not one for each subject.
+        ConfigError: It is no such number, a share is rounded to nobody or everybody, nobody is left to fit, or the
+            numbers are not one for each subject.
     """
     subjects = len(cohort.amounts)
-    count = round(test * subjects) if isinstance(test, float) and 0 < test < 1 else test
-    if count != int(count) or not 0 <= count < subjects:
-        raise ConfigError(f"test={test}: the cohort has {subjects} subjects, one or more of which are to be fitted")
+    count = _count(test, subjects)
     random = _random(seed)
     if stratify is None:
-        return _split(subjects, random.permutation(subjects)[: int(count)])
-    groups = np.array_split(_ordered(stratify, subjects, random), int(count)) if count else []
+        return _split(subjects, random.permutation(subjects)[:count])
+    groups = np.array_split(_ordered(stratify, subjects, random), count) if count else []
     return _split(subjects, np.array([random.choice(group) for group in groups], np.int64))
 
 
@@ -105,15 +104,22 @@ def split(cohort: Cohort, settings: Data) -> Split:
     return train_test_split(cohort, settings.held_out, settings.seed, doses)
 
 
-def judges(fitted: np.ndarray, settings: Data) -> tuple[np.ndarray, np.ndarray]:
+def judges(fitted: np.ndarray, settings: Data, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
     """Which of the subjects that `split` leaves are fitted and which judge the fit, both in increasing order.
+
+    Where `split` draws along the total doses, so does this.
 
     Raises:
         ConfigError: Nobody is left to fit.
     """
     if settings.validation >= len(fitted):
         raise ConfigError(f"data.validation={settings.validation}: {len(fitted)} subjects are left to fit")
-    order = np.random.Generator(np.random.PCG64([settings.seed, 6])).permutation(len(fitted))
+    random = np.random.Generator(np.random.PCG64([settings.seed, 6]))
+    if settings.stratify and settings.validation:
+        order = _ordered(total_dose(cohort)[fitted], len(fitted), random)
+        chosen = np.array([random.choice(group) for group in np.array_split(order, settings.validation)])
+        return np.delete(fitted, chosen), np.sort(fitted[chosen])
+    order = random.permutation(len(fitted))
     return np.sort(fitted[order[settings.validation :]]), np.sort(fitted[order[: settings.validation]])
 
 
@@ -156,6 +162,23 @@ def forecast(cohort: Cohort, doses: int = 2) -> Cohort:
     return sealed(
         cohort._replace(amounts=np.where(known, cohort.amounts, np.nan), weights=np.where(known, weights, 0.0))
     )
+
+
+def _count(test: int | float, subjects: int) -> int:
+    """How many are held out."""
+    told = f"test={test}: "
+    if isinstance(test, float | np.floating):
+        if not 0 < test < 1:
+            raise ConfigError(f"{told}a share must be above 0 and below 1; a number of subjects is an integer")
+        count = round(float(test) * subjects)
+        if not 0 < count < subjects:
+            raise ConfigError(f"{told}of {subjects} subjects that is {count}: one or more must be fitted, or held out")
+        return count
+    if isinstance(test, bool) or not isinstance(test, int | np.integer):
+        raise ConfigError(f"{told}needs an integer, or a share as a float")
+    if not 0 <= test < subjects:
+        raise ConfigError(f"{told}the cohort has {subjects} subjects, one or more of which are to be fitted")
+    return int(test)
 
 
 def _random(seed: int) -> np.random.Generator:

@@ -110,7 +110,7 @@ def _parts(run: Run, settings: Data, cohort: Cohort, own: bool) -> dict[str, np.
     if not own and not _same_subjects(run.config.data, settings):
         return {"other": np.arange(len(cohort.amounts))}
     left, test = data.split(cohort, settings)
-    train, validation = data.judges(left, settings)
+    train, validation = data.judges(left, settings, cohort)
     parts = {"train": train, "validation": validation, "test": test}
     return {name: who for name, who in parts.items() if len(who)}
 
