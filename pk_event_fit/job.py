@@ -73,6 +73,8 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
     table = None if cohort.table is None else cohort.table.table
     if table is not None and (others := {*table.extra, *table.covariates} - {"MDV", config.data.per}):
         print(f"columns that are not used: {', '.join(sorted(others))}", flush=True)
+    if (line := data.unfitted(data.summary(cohort))) is not None:
+        print(line, flush=True)
     settings = {**asdict(config), "variant": variant, "provenance": about}
     tracking = config.tracking
     tracker = Tracker(

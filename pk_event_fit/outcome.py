@@ -14,6 +14,7 @@ from .checkpoint import HISTORY, Rows, write_weights
 from .config import Config
 from .data import Cohort, Shown
 from .data.cohort import Source
+from .data.splits import dose_counts
 from .errors import SolverFailure
 from .fields import Field
 from .frameworks.base import Framework
@@ -82,7 +83,8 @@ def scores(config: Config, parts: Parts, predicted: np.ndarray) -> dict[str, Any
         pair = predicted[fitted][:, part], cohort.amounts[fitted][:, part]
         return score(fitted, part) | breakdown(*pair, cohort.compartments)
 
-    known = int(np.isfinite(parts.shown.seen.amounts[0]).any((-2, -1)).sum())  # intervals; all are dosed alike
+    doses = config.data.forecast  # all are dosed alike
+    known = len(cohort.intervals.start) if doses is None else int((dose_counts(cohort)[:, 0] <= doses).sum())
     found = unit | errors(slice(known)) | _apart(parts, score)
     return found | ({} if config.data.forecast is None else {"forecast": errors(slice(known, None))})
 

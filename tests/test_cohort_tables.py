@@ -97,12 +97,45 @@ def test_many_subjects_keep_their_report_times(tmp_path):
     np.testing.assert_array_equal(whole.take(np.array([8, 2])).intervals.points, whole.intervals.points[:, :, [8, 2]])
 
 
-def test_a_censored_observation_is_refused(path):
-    head, *rows = ROWS.splitlines()
-    marked = [row + (",1" if row.startswith("a,6") else ",0") for row in rows]
+def censored(path, value="1", mdv="0"):
+    """The observation of subject a at 6 h is known to be below a limit of 2.5 alone."""
+    head, *rows = ROWS.replace("a,6,0,0,0,2.5,0", f"a,6,0,0,0,2.5,{mdv}").splitlines()
+    marked = [row + (f",{value}" if row.startswith("a,6") else ",0") for row in rows]
     path.write_text("\n".join([head + ",CENS", *marked]) + "\n")
-    with pytest.raises(DataError, match="subject 0, line 5: CENS 1"):
-        cohort(path)
+
+
+@pytest.mark.parametrize("value", ["1", "-1"])
+def test_a_censored_observation_counts_for_nothing(path, value):
+    censored(path, value)
+    found, place = cohort(path), cohort(path).times[0] == 6
+    assert found.weights.sum() == 6
+    assert place.sum() >= 1
+    assert np.isnan(found.amounts[0][place]).all()
+    assert (data.summary(found)[1].missing, data.summary(found)[1].censored) == (2, 1)
+
+
+def test_a_censored_observation_is_as_if_it_had_no_value(path):
+    censored(path)
+    one = cohort(path).digest
+    censored(path, mdv="1")
+    assert cohort(path).digest == one
+
+
+def test_a_censored_zero_is_no_fault_of_a_fit_to_logarithms(path):
+    censored(path)
+    path.write_text(path.read_text().replace("2.5", "0"))
+    assert cohort(path, error="log").weights.sum() == 6
+
+
+def test_a_run_says_what_it_does_without(path, tmp_path, capsys):
+    censored(path)
+    result = run(compose(words(path)), tmp_path / "run")
+    line = "2 observations are missing, 1 of them known to be below or above a limit (CENS): they count for nothing"
+    assert capsys.readouterr().out.count(line) == 1
+    arrays, _ = store.read_npz(tmp_path / "run" / "predictions.npz")
+    assert len(arrays["observed"]) == 6
+    mse = np.mean((arrays["predicted"] - arrays["observed"]) ** 2)
+    assert result["accuracy"]["mse"] == pytest.approx(mse, rel=1e-6)
 
 
 def test_the_digest_tells_other_observations(path):

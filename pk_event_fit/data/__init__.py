@@ -6,7 +6,7 @@ from .archives import describe, load_archive, settled
 from .cohort import Batch, Cohort, batch_of, batches
 from .copies import Shown, augment, shown
 from .grids import DEFAULT_PATH, SCHEMA_VERSION, load_grid, write
-from .overview import summary
+from .overview import summary, unfitted
 from .regimens import jitter, superpose
 from .settings import Data
 from .splits import Split, forecast, judges, k_fold, leave_one_out, split, total_dose, train_test_split
@@ -16,7 +16,8 @@ from .units import units_of
 __all__ = [
     "DEFAULT_PATH", "SCHEMA_VERSION", "Batch", "Cohort", "Data", "Shown", "Split", "augment", "batch_of", "batches",
     "describe", "forecast", "jitter", "judges", "k_fold", "leave_one_out", "load", "settled", "shown", "split",
-    "summary", "superpose", "total_dose", "train_test_split", "units_of", "write",
+    "summary", "superpose", "total_dose", "train_test_split", "unfitted", "units_of",
+    "write",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..cli import compose
 from ..errors import ConfigError, PKEventError
 from . import judges, load, settled, shown, split
-from .overview import summary, told
+from .overview import summary, told, unfitted
 
 
 def main(line: Sequence[str] | None = None) -> int:
@@ -38,8 +38,11 @@ def main(line: Sequence[str] | None = None) -> int:
             settings = settled(settings)
         cohort = load(settings)
         parts = split(cohort, settings)
-        for text in told(summary(cohort), settings.observed_unit, settings.time_unit):
+        rows = summary(cohort)
+        for text in told(rows, settings.observed_unit, settings.time_unit):
             print(text)
+        if (line := unfitted(rows)) is not None:
+            print(line)
         fitted, validation = judges(parts.train, settings, cohort)
         shown(cohort, fitted, settings)  # refused here as by a fit
         others = f", {len(validation)} judge the fit" if len(validation) else ""

@@ -128,7 +128,7 @@ def _of_grid(cohort: Cohort, plan: Schedule, settings: Data) -> Dataset:
     none = np.zeros(subjects * count, np.int64)
     records = Records(
         subject=np.repeat(np.arange(subjects), count), additional=none, observed=observed.ravel(),
-        used=np.tile(seen, subjects), **tiled,
+        used=np.isfinite(observed.ravel()), **tiled,
     )  # fmt: skip
     if cohort.covariates:
         records = records._replace(covariates=np.repeat(cohort.intervals.covariates[0], count, 0))

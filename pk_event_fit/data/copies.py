@@ -18,7 +18,8 @@ def augment(
     """Copies of every subject with normal noise of its own on each number that was observed.
 
     Missing observations stay missing; doses, clocks, weights and covariates are those of the original. A number that is
-    the mean of w observations has the noise of a mean, sigma / sqrt(w). A value of 0 has no relative noise. The result's `origin` tells which subject each is a copy of.
+    the mean of w observations has the noise of a mean, sigma / sqrt(w). A value of 0 has no relative noise. The
+    result's `origin` tells which subject each is a copy of.
 
     Args:
         cohort: Whose copies.

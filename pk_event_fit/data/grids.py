@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,22 @@ def load_grid(settings: Data) -> Cohort:
 
 def planned_grid(settings: Data) -> tuple[Cohort, Schedule]:
     """As `load_grid`, with the schedule that its doses make."""
-    path, arrays, about = _simulated(settings) if settings.source == "simulated" else _read(settings)
-    amounts = _amounts(arrays, path)
+    return assembled(*(_simulated(settings) if settings.source == "simulated" else _read(settings)), settings)
+
+
+def assembled(
+    path: Path, arrays: dict[str, np.ndarray], about: Mapping[str, Any], settings: Data
+) -> tuple[Cohort, Schedule]:
+    """The cohort of a file's arrays and note, and its schedule; `path` is what messages call it.
+
+    Raises:
+        DataError: They do not hold what they should, or contradict the settings.
+    """
+    names = _compartments(about, arrays.get("all_solutions"), path)
+    amounts = _amounts(arrays, names, path)
     subjects, rows, points, size = amounts.shape
     design = _design(arrays, settings, path)
-    names, values = covariates_of(arrays, settings, path, subjects)
+    known, values = covariates_of(arrays, settings, path, subjects)
     plan = with_covariates(design.schedule(subjects, size), values)
     table = plan.intervals
     if len(table.start) != rows:
@@ -55,16 +67,17 @@ def planned_grid(settings: Data) -> tuple[Cohort, Schedule]:
     usual = Design()
     if design.end is None and (design.doses, design.dose_times) != (usual.doses, usual.dose_times):
         raise DataError(f"{path}: has no times, so that nothing tells how long its last interval is; set data.end")
+    initial = _initial(arrays, amounts, plan, names, path)
     if table.keep is None and plan.steady is None:
         _check_jumps(amounts, table, path)
     fractions = np.linspace(0.0, 1.0, points)
     random = np.random.Generator(np.random.PCG64([settings.seed, 1]))
     noise = settings.noise_sd * random.standard_normal(amounts.shape) if settings.noise_sd else 0.0
-    # Before a first steady state the amounts are anyone's guess; they do not matter where it replaces them.
-    replaced = plan.steady is not None and bool(plan.steady.place[:, 0].any())
-    initial = np.zeros((subjects, size)) if replaced else amounts[:, 0, 0] - table.bolus[0]
-    fitted = {"amounts": amounts + noise, "initial": initial, "bolus": table.bolus, "duration": table.duration}
-    more = {"rate": table.rate, "keep": table.keep, "covariates": table.covariates}
+    seen = np.isfinite(amounts)
+    weights = None if seen.all() else seen.astype(np.float64)
+    fitted = {"amounts": np.where(seen, amounts + noise, 0.0), "initial": initial, "bolus": table.bolus}
+    fitted |= {"duration": table.duration}
+    more = {"rate": table.rate, "keep": table.keep, "covariates": table.covariates, "weights": weights}
     if plan.steady is not None:
         more |= {"steady.place": plan.steady.place}
         more |= {f"steady.{name}": leaf for name, leaf in plan.steady.cycle._asdict().items()}
@@ -75,11 +88,12 @@ def planned_grid(settings: Data) -> tuple[Cohort, Schedule]:
         intervals=table,
         grid=fractions,
         times=_times(arrays, table, fractions, path),
-        compartments=_compartments(about, size, path),
+        compartments=names,
         digest=store.digest(fitted),
         ignored=int(plan.ignored[0]),
         steady=plan.steady,
-        covariates=names,
+        weights=weights,
+        covariates=known,
         begun=begun(plan),
     )
     return cohort, plan
@@ -89,7 +103,8 @@ def _names(kind: type) -> list[str]:
     return [entry.name for entry in fields(kind)]
 
 
-def _compartments(about: dict, size: int, path: Path) -> tuple[str, ...]:
+def _compartments(about: Mapping[str, Any], amounts: np.ndarray | None, path: Path) -> tuple[str, ...]:
+    size = 2 if amounts is None or not amounts.ndim else amounts.shape[-1]
     default = compartments.COMPARTMENTS if size == 2 else tuple(f"compartment {k + 1}" for k in range(size))
     names = about.get("compartments", list(default))
     if not isinstance(names, list) or len(names) != size or not all(isinstance(name, str) for name in names):
@@ -201,7 +216,8 @@ def write(path: Path, simulation: Simulation, asked: dict) -> None:
     )
 
 
-def _amounts(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray:
+def _amounts(arrays: dict[str, np.ndarray], names: tuple[str, ...], path: Path) -> np.ndarray:
+    """What was observed, `[B, S, K, D]`; NaN where nothing was."""
     if "all_solutions" not in arrays:
         raise DataError(f"{path}: has no array 'all_solutions'; it holds {', '.join(sorted(arrays)) or 'nothing'}")
     amounts = arrays["all_solutions"]
@@ -212,20 +228,55 @@ def _amounts(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray:
         )
     if amounts.dtype.kind != "f":
         raise DataError(f"{path}: all_solutions has type {amounts.dtype}; needs floating-point amounts in mg")
-    if not (finite := np.isfinite(amounts)).all():
-        spot = [int(k) for k in np.argwhere(~finite)[0]]
-        raise DataError(f"{path}: all_solutions{spot} is {amounts[tuple(spot)]}; every amount must be finite")
+    if (endless := np.isinf(amounts)).any():
+        spot = [int(k) for k in np.argwhere(endless)[0]]
+        raise DataError(
+            f"{path}: all_solutions{spot} is {amounts[tuple(spot)]}; every amount must be finite, or NaN where it is "
+            "missing"
+        )
+    seen = np.isfinite(amounts)
+    if not (there := seen.any((1, 2, 3))).all():
+        raise DataError(f"{path}: all_solutions: subject {int((~there).argmax())} has no observation; leave it out")
+    if not (there := seen.any((0, 1, 2))).all():
+        lost = names[int((~there).argmax())]
+        raise DataError(
+            f"{path}: all_solutions: compartment {lost} has no observation; tables may have such (data=nonmem)"
+        )
     return amounts.astype(np.float64)
+
+
+def _initial(
+    arrays: dict[str, np.ndarray], amounts: np.ndarray, plan: Schedule, names: tuple[str, ...], path: Path
+) -> np.ndarray:
+    """Amounts before the first dose, mg, `[B, D]`: those of the file, or what its first amounts are without it."""
+    # Before a first steady state the amounts are anyone's guess; they do not matter where it replaces them.
+    replaced = plan.steady is not None and bool(plan.steady.place[:, 0].any())
+    bolus = plan.intervals.bolus[0]
+    initial = arrays.get("initial", np.zeros_like(bolus) if replaced else amounts[:, 0, 0] - bolus)
+    if initial.shape != bolus.shape or initial.dtype.kind not in "iuf":
+        raise DataError(f"{path}: initial has shape {list(initial.shape)}; needs amounts {list(bolus.shape)}")
+    if (lost := ~np.isfinite(initial)).any():
+        subject, number = (int(k) for k in np.argwhere(lost)[0])
+        what = "initial" if "initial" in arrays else "all_solutions"
+        raise DataError(
+            f"{path}: {what}: what subject {subject} begins with in {names[number]} is missing; needs an array initial, "
+            "[subject, compartment], mg"
+        )
+    return initial.astype(np.float64)
 
 
 def _check_jumps(amounts: np.ndarray, table: Interval, path: Path) -> None:
     """A dose table that does not fit the file would be fitted without a sign of trouble."""
-    jumps = (amounts[:, 1:, 0] - amounts[:, :-1, -1]).mean(0)
+    jumps = amounts[:, 1:, 0] - amounts[:, :-1, -1]
+    counts = np.isfinite(jumps).sum(0)
+    jumps = np.nansum(jumps, 0) / np.maximum(counts, 1)
     doses = table.bolus[1:].mean(1)
     # Second differences tell noise from a curve: their variance is six times that of the noise.
-    noise = np.sqrt((np.diff(amounts, 2, axis=2) ** 2).mean() / 6) if amounts.shape[2] > 2 else 0.0
-    room = 4 * noise * np.sqrt(2 / len(amounts)) + 1e-6 * abs(amounts).max()
-    off = abs(jumps - doses) > room + 0.1 * np.maximum(abs(doses), abs(doses).max(initial=0))
+    second = np.diff(amounts, 2, axis=2)
+    second = second[np.isfinite(second)]
+    noise = np.sqrt((second**2).mean() / 6) if len(second) else 0.0
+    room = 4 * noise * np.sqrt(2 / np.maximum(counts, 1)) + 1e-6 * np.nanmax(abs(amounts))
+    off = (counts > 0) & (abs(jumps - doses) > room + 0.1 * np.maximum(abs(doses), abs(doses).max(initial=0)))
     if off.any():
         k, compartment = (int(n) for n in np.argwhere(off)[0])
         raise DataError(

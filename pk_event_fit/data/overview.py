@@ -67,6 +67,13 @@ def told(rows: Sequence[Row], unit: str, time_unit: str) -> list[str]:
     return lines
 
 
+def unfitted(rows: Sequence[Row]) -> str | None:
+    """How many observations a fit does without, in words; None for none."""
+    missing, censored = sum(row.missing for row in rows), sum(row.censored for row in rows)
+    more = f", {censored} of them known to be below or above a limit (CENS)" if censored else ""
+    return f"{missing} observations are missing{more}: they count for nothing" if missing else None
+
+
 def _observed(cohort: Cohort, number: int) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Subject and value of each observation of a compartment, and how many are missing and censored."""
     if cohort.table is None:

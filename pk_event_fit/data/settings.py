@@ -35,8 +35,8 @@ class Data(Population, Design):
             doses.
         forecast: Doses that the fit sees of each subject, whose later ones it is to foretell; None for all.
         augment: Noisy copies of each subject that is fitted, besides itself, drawn by `seed`.
-        augment_sigma: Standard deviation of the noise of an observation, relative to the value, or in the unit of what is
-            observed.
+        augment_sigma: Standard deviation of the noise of one observation, relative to the value, or in the unit of what
+            is observed.
         augment_relative: Which of the two.
         validation: Subjects of those left to fit that judge the fit on its way instead, drawn by `seed`.
         compartments: Names of a table's compartments, in the order of CMT; None for those that the file tells.

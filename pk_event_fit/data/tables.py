@@ -96,7 +96,9 @@ def _read(settings: Data) -> tuple[str, Table]:
 
 
 def _prepared(table: Table, initial: np.ndarray, settings: Data, name: str) -> tuple[Table, np.ndarray]:
-    """Observations with the compartment that they are of, and amounts by whatever they are to be divided by."""
+    """Observations with the compartment that they are of, those that are but a bound not to be used, and amounts by
+    whatever they are to be divided by.
+    """
     rows = table.records
     rows = rows._replace(compartment=np.where(rows.compartment == 0, _usual(settings), rows.compartment))
     if settings.per is not None:
@@ -106,15 +108,11 @@ def _prepared(table: Table, initial: np.ndarray, settings: Data, name: str) -> t
             raise DataError(f"{name}: {place(rows, row)}: {settings.per} {share[row]}: must be above 0 to divide by")
         rows = rows._replace(amount=rows.amount / share, rate=np.where(rows.rate > 0, rows.rate / share, rows.rate))
         initial = initial / share[np.searchsorted(rows.subject, np.arange(len(table.ids)))][:, None]
+    if rows.censored is not None:  # a bound is no value to fit
+        rows = rows._replace(used=rows.used & (rows.censored == 0))
     if settings.error == "log" and (wrong := rows.used & ~(rows.observed > 0)).any():
         row = int(wrong.argmax())
         raise DataError(f"{name}: {place(rows, row)}: DV {rows.observed[row]}: data.error=log needs values above 0")
-    if rows.censored is not None and (cut := rows.used & (rows.censored != 0)).any():
-        row = int(cut.argmax())
-        raise DataError(
-            f"{name}: {place(rows, row)}: CENS {rows.censored[row]:g}: a value that is only bounded cannot be fitted; "
-            "set its MDV to 1"
-        )
     if settings.covariates is None:  # what changes with time would cut intervals for nothing
         return table._replace(records=rows._replace(covariates=None), covariates=()), initial
     asked = list(table.covariates) if settings.covariates == [ALL] else settings.covariates

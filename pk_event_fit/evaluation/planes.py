@@ -36,6 +36,7 @@ def typical_plane(run: Run, case: Case) -> Plane | tuple[np.ndarray, ...]:
     chosen, model = shown(case), case.settings.model
     values = case.settings.typical_parameters()
     seen = case.cohort.amounts[..., chosen].reshape(-1, len(chosen))
+    seen = seen[np.isfinite(seen).all(1)]
     low, high = seen.min(0), np.maximum(seen.max(0), 1e-12)
     if len(chosen) == 1:
         x = np.linspace(max(float(low[0]), 0.0), float(high[0]), 200)

@@ -13,6 +13,7 @@ import numpy as np
 from .. import data, frameworks
 from ..checkpoint import read_weights
 from ..config import forget_compiled, from_dict, set_threads
+from ..errors import DataError
 from ..frameworks.base import Framework
 from ..metrics.performance import rss_mb
 
@@ -42,6 +43,8 @@ class Bench:
         self._class = frameworks.load(str(self.config.framework.name))
         self.import_s, self.rss_baseline_mb = time.perf_counter() - began, rss_mb()
         self.cohort = data.load(self.config.data)
+        if not np.isfinite(self.cohort.amounts).all():
+            raise DataError("a comparison needs every amount observed, and some are missing")
         self.fitted, self.held_out = data.split(self.cohort, self.config.data)
         model = self.config.model.network
         self.field, self.params = (

@@ -91,7 +91,10 @@ def _panel(axis, cohort: Cohort, k: int, predicted: np.ndarray | None, held_out:
     count = len(cohort.amounts)
     faint = 0.9 if count <= CROWD else max(0.12, 12 / count)
     times = np.broadcast_to(cohort.times, cohort.amounts.shape[:-1])
-    marks = {"marker": "o", "ms": 3} if cohort.table is not None else {}
+    sparse = (
+        cohort.table is not None or not np.isfinite(cohort.amounts).all()
+    )  # a line would not show what stands alone
+    marks = {"marker": "o", "ms": 3} if sparse else {}
     labels = set()
 
     def line(subject: int, values: np.ndarray, label: str, **style) -> None:

@@ -40,7 +40,8 @@ def draw_fit(
 ) -> None:
     """Observed and predicted amounts of three subjects, each compartment a row, doses marked.
 
-    The subjects are those with the least, the middle and the largest total amount observed.
+    The subjects are those with the least, the middle and the largest total amount observed, or mean where some are
+    missing.
 
     Args:
         path: PNG to write.
@@ -50,7 +51,10 @@ def draw_fit(
         unit: Of amounts.
         time_unit: Of times.
     """
-    totals = cohort.amounts.sum((1, 2, 3))
+    # Means where something is missing: a sum would tell how much is.
+    seen = np.isfinite(cohort.amounts)
+    totals = np.where(seen, cohort.amounts, 0.0).sum((1, 2, 3)) / (1 if seen.all() else seen.sum((1, 2, 3)))
+    marks: Any = {} if seen.all() else {"marker": "o", "ms": 2.5}  # a line would not show what stands alone
     order = np.argsort(totals, kind="stable")
     names = ["least exposed", "middle", "most exposed"]
     chosen = [int(order[k]) for k in (0, len(order) // 2, len(order) - 1)]
@@ -69,7 +73,12 @@ def draw_fit(
                     # One line an interval: a line across a dose would draw values between its two sides.
                     label = ("observed", "predicted") if k == 0 else (None, None)
                     axis.plot(
-                        cohort.times[k], cohort.amounts[subject, k, :, row], color=OBSERVED, lw=2.2, label=label[0]
+                        cohort.times[k],
+                        cohort.amounts[subject, k, :, row],
+                        color=OBSERVED,
+                        lw=2.2,
+                        label=label[0],
+                        **marks,
                     )
                     axis.plot(
                         cohort.times[k],
