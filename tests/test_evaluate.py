@@ -316,6 +316,23 @@ def test_the_command_line_writes_where_it_is_told(truth, tmp_path, capsys):
     assert "rmse" in capsys.readouterr().out
 
 
+def test_what_is_below_quantification_is_so_in_an_exposure(tmp_path):
+    """The trough of the first dose was looked for and not found; the last value is under the limit."""
+    rows = ["ID,TIME,AMT,DV,CENS,LLOQ", "1,0,100,.,0,.", "1,0.5,.,5,0,1", "1,1,.,8,0,1", "1,2,.,4,0,1", "1,4,.,2,0,1",
+            "1,12,.,1,1,1", "1,12,100,.,0,.", "1,13,.,9,0,1", "1,15,.,3,0,1", "1,24,.,0.5,0,1"]  # fmt: skip
+    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
+    table = Data(source="table", path=str(tmp_path / "a.csv"), compartments=["depot", "central"], measured="central",
+                 volume=10.0)  # fmt: skip
+    own = runs.read_run(finished(tmp_path / "run", replace(settings(Model(hidden=[3])), data=table)))
+    case = cases.load(own, table)
+    predicted = np.nan_to_num(case.cohort.amounts, nan=7.0)
+    found = exposure.exposure(case, predicted).found["central"]
+    assert found["ctrough"][0].tolist() == found["ctrough"][1].tolist() == [[0.0, 0.0]]
+    assert found["auc_last"][0][0, 1] == found["auc_last"][1][0, 1] > 0
+    assert np.isnan(exposure.exposure(case._replace(cohort=case.cohort._replace(table=None)), predicted)
+                    .found["central"]["ctrough"][0][0, 0])  # fmt: skip
+
+
 def test_a_table_is_evaluated_by_its_own_observations(tmp_path):
     config = settings(Model(hidden=[3]), **SMALL)
     table = Data(source="table", dataset="theophylline", compartments=["depot", "central"], measured="central",

@@ -259,8 +259,8 @@ def _initial(
         subject, number = (int(k) for k in np.argwhere(lost)[0])
         what = "initial" if "initial" in arrays else "all_solutions"
         raise DataError(
-            f"{path}: {what}: what subject {subject} begins with in {names[number]} is missing; needs an array initial, "
-            "[subject, compartment], mg"
+            f"{path}: {what}: what subject {subject} begins with in {names[number]} is missing; needs an array "
+            "initial, [subject, compartment], mg"
         )
     return initial.astype(np.float64)
 

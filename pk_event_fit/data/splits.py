@@ -131,7 +131,7 @@ def dose_counts(cohort: Cohort) -> np.ndarray:
     """
     table, steady = cohort.intervals, cohort.steady
     if cohort.begun is not None:
-        begins = (cohort.begun > 0).any(-1)
+        begins: np.ndarray = (cohort.begun > 0).any(-1)
     else:
         begins = begun_by_rates(cohort).any(-1)
         if steady is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from ..compartments import lookup
 from ..doses import TIE
 from ..metrics.nca import Comparison, by_interval, compare
+from ..records import OBSERVATION
 from .cases import Case, Given
 
 QUANTITIES = (
@@ -30,6 +31,7 @@ class Profiles(NamedTuple):
         route: `extravascular`, `bolus` or `infusion`, `[n, M]`.
         steady: Whether the dose is one of a steady state, `[n, M]`.
         end: When the interval of the last dose ends, h, `[n]`; NaN for an open one.
+        limit: Of quantification, in the unit of what was observed, `[n]`; 0 for none.
     """
 
     times: np.ndarray
@@ -41,6 +43,7 @@ class Profiles(NamedTuple):
     route: np.ndarray
     steady: np.ndarray
     end: np.ndarray
+    limit: np.ndarray
 
 
 class Exposure(NamedTuple):
@@ -97,6 +100,7 @@ def _analysed(profile: Profiles) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             profile.times, profile.observed, profile.predicted, method=by_interval, dose_times=profile.begin,
             end=profile.end, dose=profile.dose, route=str(route),
             duration=np.where(here, profile.duration, 0.0) if route == "infusion" else 0.0, steady=profile.steady,
+            lloq=profile.limit,
         )  # fmt: skip
         for name, (one, other) in pairs.items():
             one[here], other[here] = getattr(result.observed, name)[here], getattr(result.predicted, name)[here]
@@ -105,22 +109,46 @@ def _analysed(profile: Profiles) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def profiles(case: Case, predicted: np.ndarray, compartment: int) -> Profiles:
     """Profiles of one compartment; at a dose both sides, elsewhere one value a time."""
-    rows = [_profile(case, predicted, compartment, subject) for subject in range(len(case.labels))]
+    amounts, limit = _quantified(case, compartment)
+    rows = [_profile(case, amounts[subject], predicted[subject, ..., compartment], subject)
+            for subject in range(len(case.labels))]  # fmt: skip
     doses = [_doses(case.given.of(subject), compartment, rows[subject][0]) for subject in range(len(rows))]
     times, observed, model = (_padded([row[k] for row in rows], np.nan) for k in range(3))
     filling = (np.nan, np.nan, 0.0, "extravascular", False)
     columns = (_padded([own[k] for own in doses], fill) for k, fill in enumerate(filling))
     begin, dose, duration, route, steady = columns
     end = np.array([own[5] for own in doses])
-    return Profiles(times, observed, model, begin, dose, duration, route, steady, end)
+    return Profiles(times, observed, model, begin, dose, duration, route, steady, end, limit)
 
 
-def _profile(case: Case, predicted: np.ndarray, compartment: int, subject: int) -> tuple[np.ndarray, ...]:
-    """Times, observed and predicted of a subject."""
-    observed = case.cohort.amounts[subject, ..., compartment].ravel()
+def _quantified(case: Case, compartment: int) -> tuple[np.ndarray, np.ndarray]:
+    """What was observed of a compartment, `[B, S, K]`, 0 where it was below quantification (CENS 1), and each subject's
+    limit of that (LLOQ), `[B]`; 0 where there is none, or more than one.
+    """
+    amounts, limit = case.cohort.amounts[..., compartment].copy(), np.zeros(len(case.labels))
+    if case.cohort.table is None:
+        return amounts, limit
+    rows = case.cohort.table.table.records
+    of_it = (rows.kind == OBSERVATION) & (rows.compartment == compartment + 1)
+    if rows.censored is not None:
+        where = case.cohort.table.schedule.reports
+        below = (where.record >= 0) & (of_it & (rows.censored == 1))[where.record]
+        at = tuple(leaf[below] for leaf in (where.subject, where.interval, where.point))
+        # Of several values at one time those that were quantified count; of a left-out subject none.
+        shown = np.isfinite(case.cohort.amounts).any((1, 2, 3))[at[0]] & np.isnan(amounts[at])
+        amounts[tuple(leaf[shown] for leaf in at)] = 0.0
+    if rows.limit is not None:
+        for subject in range(len(limit)):
+            own = np.unique(rows.limit[of_it & (rows.subject == subject) & np.isfinite(rows.limit)])
+            limit[subject] = own[0] if len(own) == 1 else 0.0
+    return amounts, limit
+
+
+def _profile(case: Case, amounts: np.ndarray, predicted: np.ndarray, subject: int) -> tuple[np.ndarray, ...]:
+    """Times, observed and predicted of a subject, from its amounts `[S, K]`."""
+    observed = amounts.ravel()
     seen = ~np.isnan(observed)
-    times, observed = case.times[subject].ravel()[seen], observed[seen]
-    model = predicted[subject, ..., compartment].ravel()[seen]
+    times, observed, model = case.times[subject].ravel()[seen], observed[seen], predicted.ravel()[seen]
     # Of one moment the last, which is after all that happens then; and at a dose the first, before it, as well.
     last = np.append(np.diff(times) > TIE * np.spacing(abs(times[1:])), True) if len(times) else seen[:0]
     first = np.append(True, last[:-1]) if len(times) else last

@@ -78,8 +78,8 @@ def breakdown(predicted: np.ndarray, observed: np.ndarray, compartments: Sequenc
         `[{"mse", "rmse"}, ...]` over subjects, points and compartments; mg^2 and mg, None where nothing was observed.
 
     Raises:
-        DataError: The shapes differ, an array is empty, a prediction is not finite or an observation infinite, or the names are not D
-            different ones.
+        DataError: The shapes differ, an array is empty, a prediction is not finite or an observation infinite, or the
+            names are not D different ones.
     """
     missing = np.isnan(real("observed", observed))
     predicted, observed = alike("predicted", predicted, "observed", np.where(missing, 0.0, observed), 4)
