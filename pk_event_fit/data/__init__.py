@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .archives import describe, load_archive, settled
+from .arrays import of_arrays, write_cohort
 from .cohort import Batch, Cohort, batch_of, batches
 from .copies import Shown, augment, shown
 from .grids import DEFAULT_PATH, SCHEMA_VERSION, load_grid, write
@@ -15,9 +16,9 @@ from .units import units_of
 
 __all__ = [
     "DEFAULT_PATH", "SCHEMA_VERSION", "Batch", "Cohort", "Data", "Shown", "Split", "augment", "batch_of", "batches",
-    "describe", "forecast", "jitter", "judges", "k_fold", "leave_one_out", "load", "settled", "shown", "split",
-    "summary", "superpose", "total_dose", "train_test_split", "unfitted", "units_of",
-    "write",
+    "describe", "forecast", "jitter", "judges", "k_fold", "leave_one_out", "load", "of_arrays", "settled", "shown",
+    "split", "summary", "superpose", "total_dose", "train_test_split", "unfitted", "units_of", "write",
+    "write_cohort",
 ]  # fmt: skip
 
 

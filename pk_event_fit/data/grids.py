@@ -128,6 +128,11 @@ def _design(arrays: dict[str, np.ndarray], settings: Data, path: Path) -> Design
         if times.ndim != 2 or 0 in times.shape or times.dtype.kind != "f" or not np.isfinite(times).all():
             raise DataError(f"{path}: times has shape {list(times.shape)} and type {times.dtype}; needs h [S, K]")
         told |= {"start": float(times[0, 0]), "end": float(times[-1, -1])}
+    if "end" in arrays:  # to the last bit, which times may miss
+        end = arrays["end"]
+        if end.ndim or end.dtype.kind not in "iuf" or not np.isfinite(end):
+            raise DataError(f"{path}: end has shape {list(end.shape)} and type {end.dtype}; needs one time, h")
+        told["end"] = float(end)
     usual, asked = Design(end=END), {name: getattr(settings, name) for name in _names(Design)}
     for name, value in told.items():
         # The end is a sum of durations: a rounding error is no contradiction, and the settings' own value is as asked.

@@ -131,9 +131,9 @@ def dose_counts(cohort: Cohort) -> np.ndarray:
     """
     table, steady = cohort.intervals, cohort.steady
     if cohort.begun is not None:
-        begins: np.ndarray = (cohort.begun > 0).any(-1)
+        begins = cohort.begun.max(-1) > 0
     else:
-        begins = begun_by_rates(cohort).any(-1)
+        begins = begun_by_rates(cohort).max(-1) > 0
         if steady is not None:
             begins = begins | (steady.place > 0).any(0)
     again = np.zeros_like(begins)  # at the time of the one before, with an observation between
