@@ -109,6 +109,46 @@ def test_a_prediction_is_in_the_figure(folder):
     assert (folder / "a.png").read_bytes() != (folder / "b.png").read_bytes()
 
 
+class Twice:
+    """Predicts twice what each subject would have with no doses and no elimination at all."""
+
+    def predict_cohort(self, cohort):
+        return np.broadcast_to(2 * cohort.initial[:, None, None] + 7.0, cohort.amounts.shape)
+
+
+def test_a_cohort_is_plotted_as_points_with_the_lines_of_a_model(folder, table):
+    figure = table.plot(predictor=Twice(), path="a.png", unit="mg/L")
+    assert (folder / "a.png").read_bytes()[:4] == b"\x89PNG"
+    axis = figure.axes[1]
+    lines = {line.get_label(): line for line in axis.lines}
+    seen, model = lines["observed"], lines["predicted"]
+    assert (seen.get_linestyle(), seen.get_marker()) == ("None", "o")
+    assert (model.get_linestyle(), model.get_marker()) == ("-", "None")
+    np.testing.assert_allclose(np.sort(seen.get_xdata()), [1.0])
+    # Between observations too: from the first row to the last observation of the first subject.
+    x, y = (leaf[np.isfinite(leaf)] for leaf in model.get_data())
+    assert (x.min(), x.max(), set(y)) == (0.0, 15.0, {7.0})
+    assert len(x) > 50
+
+
+def test_infusions_are_spans_and_boluses_lines(table):
+    axis = table.plot().axes[1]
+    (span,) = axis.patches
+    assert (span.get_x(), span.get_x() + span.get_width()) == (12.0, 14.0)
+    assert [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == ":"] == [0.0]
+
+
+def test_a_prediction_is_plotted_where_it_is_one_of_arrays():
+    cohort = load(Data(subjects=3, points=5))
+    figure = cohort.plot(2 * cohort.amounts)
+    assert sum(line.get_linestyle() == "-" for line in figure.axes[0].lines) == 3
+
+
+def test_a_plot_that_is_no_png_is_refused(table, folder):
+    with pytest.raises(ConfigError, match=r"a\.pdf"):
+        table.plot(path="a.pdf")
+
+
 def test_a_prediction_of_another_shape_is_refused(table, folder):
     with pytest.raises(ConfigError, match="predicted has shape"):
         draw_cohort(folder / "a.png", table, np.zeros((2, 2)))

@@ -70,6 +70,12 @@ class Cohort(NamedTuple):
         """`amounts` in the order of a prediction, `[S, K, B, D]`."""
         return np.ascontiguousarray(self.amounts.transpose(1, 2, 0, 3))
 
+    def plot(self, predictor: Any = None, path: Any = None, **told: Any) -> Any:
+        """A figure of what was observed, as points, and of what is predicted, as lines; see `report.cohorts.plot`."""
+        from ..report.cohorts import plot  # here alone: whoever fits needs no matplotlib
+
+        return plot(self, predictor, path, **told)
+
     def take(self, subjects: np.ndarray) -> Cohort:
         """Some of the subjects, in the order given."""
         table = self.intervals

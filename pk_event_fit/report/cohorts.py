@@ -14,6 +14,45 @@ from .figures import DOSE, OBSERVED, PREDICTED, STYLE, plt, quantity, save
 
 CROWD = 30  # subjects: of more, lines are fainter
 DOSES = 60  # times that are marked, at most
+CURVE, LEAST = 200, 20  # points of a subject's curve, and of one interval's
+
+
+def plot(cohort: Cohort, predictor: Any = None, path: Path | str | None = None, **told: Any) -> plt.Figure:
+    """What was observed, as points, and what is predicted between them, as lines; boluses and infusions are marked.
+
+    Args:
+        cohort: What was observed.
+        predictor: A trained model, with `predict_cohort` (`pk_event_fit.load_model`), which is asked along every
+            interval; what is predicted where it was observed, `[B, S, K, D]`; or None.
+        path: PNG to write, or None.
+        told: As `cohort_figure` has it.
+
+    Raises:
+        ConfigError: As `cohort_figure`, or the path is no PNG, or the cohort has others than the model's compartments.
+        SolverFailure: A solve of the model did not end.
+    """
+    if path is not None and Path(path).suffix != ".png":
+        raise ConfigError(f"{path}: needs a name that ends with .png")
+    options: dict[str, Any] = {"points": True, **told}
+    if hasattr(predictor, "predict_cohort"):
+        fine = _fine(cohort)
+        options |= {"predicted": predictor.predict_cohort(fine), "predicted_times": fine.times}
+    elif predictor is not None:
+        options |= {"predicted": predictor}
+    figure = cohort_figure(cohort, **options)
+    if path is not None:
+        with plt.rc_context(STYLE):
+            save(figure, Path(path))
+    return figure
+
+
+def _fine(cohort: Cohort) -> Cohort:
+    """Nothing observed, along every interval."""
+    table = cohort.intervals._replace(points=None, drift=None)
+    grid = np.linspace(0.0, 1.0, max(LEAST, CURVE // len(table.start)))
+    times = table.start.T[..., None] + grid * table.duration.T[..., None]
+    nothing = np.zeros((*times.shape, len(cohort.compartments)))
+    return cohort._replace(amounts=nothing, weights=None, intervals=table, grid=grid, times=times, table=None)
 
 
 def draw_cohort(path: Path, cohort: Cohort, predicted: np.ndarray | None = None, **told: Any) -> None:
@@ -34,7 +73,8 @@ def draw_cohort(path: Path, cohort: Cohort, predicted: np.ndarray | None = None,
 
 def cohort_figure(
     cohort: Cohort, predicted: np.ndarray | None = None, *, unit: str = "mg", time_unit: str = "h",
-    title: str = "", held_out: Sequence[int] | np.ndarray = (), log: bool = False,
+    title: str = "", held_out: Sequence[int] | np.ndarray = (), log: bool = False, points: bool = False,
+    predicted_times: np.ndarray | None = None,
 ) -> plt.Figure:  # fmt: skip
     """A panel for each compartment that was observed: every subject against time, and dashed what is predicted.
 
@@ -46,12 +86,17 @@ def cohort_figure(
         title: Above all; usually how many subjects there are.
         held_out: Subjects that are drawn in grey.
         log: Whether the axes are logarithmic.
+        points: Whether observations are points, and predictions lines.
+        predicted_times: Of the prediction, `[B, S, T]`, which is `[B, S, T, D]`; None for those of the cohort.
 
     Raises:
-        ConfigError: The prediction has another shape than the cohort, or nothing was observed.
+        ConfigError: The prediction has another shape than the cohort, or its times, or nothing was observed.
     """
-    if predicted is not None and np.shape(predicted) != cohort.amounts.shape:
-        raise ConfigError(f"predicted has shape {list(np.shape(predicted))}; needs {list(cohort.amounts.shape)}")
+    wanted: tuple[int, ...] = cohort.amounts.shape
+    if predicted_times is not None:
+        wanted = (*predicted_times.shape, wanted[-1])
+    if predicted is not None and np.shape(predicted) != wanted:
+        raise ConfigError(f"predicted has shape {list(np.shape(predicted))}; needs {list(wanted)}")
     shown = [k for k in range(len(cohort.compartments)) if np.isfinite(cohort.amounts[..., k]).any()]
     if not shown:
         raise ConfigError("the cohort has no observation to draw")
@@ -62,7 +107,7 @@ def cohort_figure(
             rows, columns, squeeze=False, sharex=True, figsize=(1.4 + 4.4 * columns, 1.0 + 2.9 * rows)
         )
         for axis, k in zip(axes.flat, shown, strict=False):
-            _panel(axis, cohort, k, predicted, set(map(int, held_out)))
+            _panel(axis, cohort, k, (predicted, predicted_times), set(map(int, held_out)), points)
             axis.set_ylabel(quantity(cohort.compartments[k], unit))
             if log:
                 axis.set_yscale("log")
@@ -87,31 +132,53 @@ def _below(axes, time_unit: str) -> None:
         axes[last, column].tick_params(labelbottom=True)
 
 
-def _panel(axis, cohort: Cohort, k: int, predicted: np.ndarray | None, held_out: set[int]) -> None:
+def _panel(
+    axis,
+    cohort: Cohort,
+    k: int,
+    prediction: tuple[np.ndarray | None, np.ndarray | None],
+    held_out: set[int],
+    points: bool,
+) -> None:
+    predicted, when = prediction
     count = len(cohort.amounts)
     faint = 0.9 if count <= CROWD else max(0.12, 12 / count)
     times = np.broadcast_to(cohort.times, cohort.amounts.shape[:-1])
-    sparse = (
-        cohort.table is not None or not np.isfinite(cohort.amounts).all()
-    )  # a line would not show what stands alone
-    marks = {"marker": "o", "ms": 3} if sparse else {}
+    # A line would not show what stands alone.
+    sparse = points or cohort.table is not None or not np.isfinite(cohort.amounts).all()
+    marks: dict[str, Any] = {"marker": "o", "ms": 3} if sparse else {}
+    marks |= {"ls": "none"} if points else {}
+    between = times if when is None else when
     labels = set()
 
-    def line(subject: int, values: np.ndarray, label: str, **style) -> None:
-        axis.plot(*_broken(times[subject], values), label=None if label in labels else label, **style)
+    def line(at: np.ndarray, values: np.ndarray, label: str, **style) -> None:
+        axis.plot(*_broken(at, values), label=None if label in labels else label, **style)
         labels.add(label)
 
     for subject in range(count):
         unseen = subject in held_out
         colour, label = (DOSE, "held out") if unseen else (OBSERVED, "observed")
-        line(subject, cohort.amounts[subject, ..., k], label, color=colour, alpha=faint, lw=1.1, **marks)
+        line(times[subject], cohort.amounts[subject, ..., k], label, color=colour, alpha=faint, lw=1.1, **marks)
         if predicted is not None:
             standing = cohort.intervals.duration[:, subject, None] == 0  # padding
             values = np.where(standing, np.nan, predicted[subject, ..., k])
-            line(subject, values, "predicted", color=PREDICTED, alpha=faint, lw=1.1, ls=(0, (4, 2)))
-    bolus = np.unique(cohort.intervals.start[cohort.intervals.bolus[..., k] != 0])
+            style = "-" if points else (0, (4, 2))
+            line(between[subject], values, "predicted", color=PREDICTED, alpha=faint, lw=1.1, ls=style)
+    _given(axis, cohort, k)
+
+
+def _given(axis, cohort: Cohort, k: int) -> None:
+    """Times of boluses dotted, and spans of infusions grey; nothing where there are too many to be told apart."""
+    table = cohort.intervals
+    bolus = np.unique(table.start[table.bolus[..., k] != 0])
     for time in bolus if len(bolus) <= DOSES else ():
         axis.axvline(time, color=DOSE, lw=0.9, ls=":", zorder=0.5)
+    if table.rate is None:
+        return
+    runs = (table.rate[..., k] > 0) & (table.duration > 0)
+    spans = np.unique(np.stack([table.start[runs], (table.start + table.duration)[runs]], -1), axis=0)
+    for begin, end in spans if len(spans) <= DOSES else ():
+        axis.axvspan(begin, end, color=DOSE, alpha=0.08, lw=0, zorder=0.4)
 
 
 def _broken(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
