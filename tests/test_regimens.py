@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from scipy.special import lambertw
 
-from pk_event_fit import store
+from pk_event_fit import store, training
 from pk_event_fit.compartments import KINETICS
-from pk_event_fit.data import Data, describe, jitter, load, superpose
+from pk_event_fit.data import Data, batch_of, describe, jitter, joined, load, superpose
+from pk_event_fit.data.splits import dose_counts
 from pk_event_fit.errors import ConfigError
+from pk_event_fit.fields import Mlp
+from pk_event_fit.frameworks import load as framework_of
+from pk_event_fit.frameworks.base import Solver
 
 LINEAR = KINETICS["pk_2c"]
 SMALL = Data(subjects=4, points=5)
@@ -170,6 +174,63 @@ def test_what_cannot_be_superposed_is_refused(settings, doses, every, kinetics):
 def test_nobody_is_superposed_without_a_word_on_the_kinetics():
     with pytest.raises(TypeError, match="kinetics"):
         superpose(load(once(kinetics="pk_1c_mm")), [100.0], 4)
+
+
+def test_cohorts_are_joined_subject_by_subject():
+    cohort, course = load(SMALL), load(replace(COURSE, points=5, covariates=["all"]))
+    found = joined([cohort, course._replace(covariates=(), intervals=course.intervals._replace(covariates=None))])
+    count = len(course.intervals.start)
+    assert found.amounts.shape == (6, count, 5, 2)
+    np.testing.assert_array_equal(found.amounts[:4, :4], cohort.amounts)
+    np.testing.assert_array_equal(found.amounts[4:], course.amounts)
+    assert np.isnan(found.amounts[:4, 4:]).all()
+    np.testing.assert_array_equal(found.weights, np.isfinite(found.amounts))
+    np.testing.assert_array_equal(found.intervals.rate[:, 4:], course.intervals.rate)
+    assert not found.intervals.rate[:, :4].any()
+    assert (found.intervals.start[4:, :4] == 48.0).all()
+    assert not found.intervals.duration[4:, :4].any()
+    assert found.origin.tolist() == [0, 1, 2, 3, 0, 1]
+    assert dose_counts(found)[-1].tolist() == [3, 3, 3, 3, 4, 4]
+
+
+def test_a_cohort_alone_is_itself():
+    cohort = load(SMALL)
+    found = joined([cohort])
+    np.testing.assert_array_equal(found.amounts, cohort.amounts)
+    assert found.weights is None
+    assert len({one.digest for one in (found, joined([cohort, cohort]))}) == 2
+
+
+@pytest.mark.parametrize("name", ["diffrax", "torchode"])
+def test_varied_copies_are_fitted_beside_those_they_are_of(name):
+    """By hand: the loss of all is the mean over their observations, and idle intervals change nothing."""
+    cohort, framework, field = load(SMALL), framework_of(name).create(Solver(), precision="float64"), Mlp(hidden=(3,))
+    copies = jitter(cohort, replace(SMALL, dose_times=[0.01, 24.0, 36.0]), amounts=0.3, times=0.5, seed=1)
+    assert (copies.intervals.duration == 0).any()
+    weights, losses = {k: framework.arrays.asarray(v) for k, v in field.initial_params(2, 0).items()}, {}
+    for label, one in {"own": cohort, "copies": copies, "all": joined([cohort, copies])}.items():
+        loss, counts = training.loss_of(framework, field, one), np.isfinite(one.amounts).sum()
+        value, gradient = framework.arrays.value_and_grad(loss)(weights, *batch_of(framework.arrays, one, None))
+        assert all(np.isfinite(framework.arrays.to_numpy(leaf)).all() for leaf in gradient.values())
+        losses[label] = float(value[0]) * counts, counts
+    assert losses["all"][1] == losses["own"][1] + losses["copies"][1]
+    # Steps are each subject's own, so that what differs is the order of sums.
+    assert losses["all"][0] == pytest.approx(losses["own"][0] + losses["copies"][0], rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ([], "one cohort or more"),
+        ([SMALL, replace(SMALL, points=6)], "cohort 1 has another grid"),
+        ([SMALL, replace(SMALL, kinetics="pk_1c")], "cohort 1 has another compartment"),
+        ([SMALL, replace(SMALL, covariates=["all"])], "cohort 1 has another covariate"),
+        ([Data(source="table", dataset="indometacin", compartments=["a"], measured="a")], "cohort 0 is no cohort on a"),
+    ],
+)
+def test_cohorts_that_do_not_fit_together_are_not_joined(others, words):
+    with pytest.raises(ConfigError, match=words):
+        joined([load(one) for one in others])
 
 
 def test_experiments_take_their_initial_amounts_in_turn():

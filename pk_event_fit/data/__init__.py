@@ -7,6 +7,7 @@ from .arrays import of_arrays, write_cohort
 from .cohort import Batch, Cohort, batch_of, batches
 from .copies import Shown, augment, shown
 from .grids import DEFAULT_PATH, SCHEMA_VERSION, load_grid, write
+from .joining import joined
 from .overview import summary, unfitted
 from .regimens import jitter, superpose
 from .settings import Data
@@ -16,8 +17,8 @@ from .units import units_of
 
 __all__ = [
     "DEFAULT_PATH", "SCHEMA_VERSION", "Batch", "Cohort", "Data", "Shown", "Split", "augment", "batch_of", "batches",
-    "describe", "forecast", "jitter", "judges", "k_fold", "leave_one_out", "load", "of_arrays", "settled", "shown",
-    "split", "summary", "superpose", "total_dose", "train_test_split", "unfitted", "units_of", "write",
+    "describe", "forecast", "jitter", "joined", "judges", "k_fold", "leave_one_out", "load", "of_arrays", "settled",
+    "shown", "split", "summary", "superpose", "total_dose", "train_test_split", "unfitted", "units_of", "write",
     "write_cohort",
 ]  # fmt: skip
 
