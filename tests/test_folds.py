@@ -13,7 +13,7 @@ from test_evaluate import finished, settings
 from pk_event_fit import data, guide, load_model, store
 from pk_event_fit.cli import _planned, _swept, compose
 from pk_event_fit.errors import ConfigError
-from pk_event_fit.evaluation import evaluate, figures, folds, read_run
+from pk_event_fit.evaluation import cases, evaluate, figures, folds, planes, read_run
 from pk_event_fit.fields import Model
 
 EXPERIMENT = "+experiment=michaelis_menten"
@@ -93,6 +93,33 @@ def test_figures_of_folds_show_each_of_them(tmp_path, monkeypatch):
     assert not np.allclose(lines[1].get_ydata(), lines[2].get_ydata())
     residuals = next(made for caption, made in drawn.items() if caption.startswith("Residuals"))
     assert len(residuals.axes) == 2  # over time, and over time after the dose
+
+
+@pytest.mark.parametrize("kinetics", ["pk_1c", "pk_2c"])
+def test_the_field_is_drawn_over_what_is_known_where_a_fold_is_missing(kinetics, apart):
+    own = {"kinetics": kinetics, "dose_compartments": [1, 1, 1], "subjects": 4, "held_out": 0, "folds": 4}
+    parts = [read_run(finished(apart / str(k), settings(NETWORK, **own, fold=k), seed=k)) for k in (1, 3)]
+    runs = [folds.sighted(one) for one in parts]
+    case = cases.load(runs[0], runs[0].config.data)
+    owner = folds.whose(parts, case)
+    case = folds.unseen(case, owner)
+    assert np.isnan(case.cohort.amounts).any()
+    known = case.cohort.amounts[owner >= 0]
+    for run in runs:
+        found = planes.typical_plane(run, case)
+        if isinstance(found, planes.Plane):
+            assert found.visited.sum() == known[..., 0].size
+            found = (found.x, found.y, found.true, found.learned)
+        assert all(np.isfinite(leaf).all() for leaf in found)
+        assert known[..., 0].max() <= found[0][-1] <= 1.06 * known[..., 0].max()
+
+
+def test_no_field_is_drawn_where_nothing_is_known(apart):
+    run = read_run(finished(apart / "0", settings(NETWORK, kinetics="pk_1c", dose_compartments=[1, 1, 1])))
+    case = cases.load(run, run.config.data)
+    blind = case.cohort._replace(amounts=np.full_like(case.cohort.amounts, np.nan))
+    assert planes.draw([run], case, "") is not None
+    assert planes.draw([run], case._replace(cohort=blind), "") is None
 
 
 def test_residuals_of_subjects_without_doses_have_no_empty_panel(tmp_path, monkeypatch):

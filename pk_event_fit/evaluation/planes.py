@@ -35,8 +35,7 @@ def typical_plane(run: Run, case: Case) -> Plane | tuple[np.ndarray, ...]:
     """
     chosen, model = shown(case), case.settings.model
     values = case.settings.typical_parameters()
-    seen = case.cohort.amounts[..., chosen].reshape(-1, len(chosen))
-    seen = seen[np.isfinite(seen).all(1)]
+    seen = _seen(case, chosen)
     low, high = seen.min(0), np.maximum(seen.max(0), 1e-12)
     if len(chosen) == 1:
         x = np.linspace(max(float(low[0]), 0.0), float(high[0]), 200)
@@ -49,6 +48,12 @@ def typical_plane(run: Run, case: Case) -> Plane | tuple[np.ndarray, ...]:
     visited = np.histogramdd(seen, edges)[0]
     names = tuple(case.cohort.compartments[k] for k in chosen)
     return Plane((names[0], names[1]), x, y, true, learned, visited)
+
+
+def _seen(case: Case, chosen: list[int]) -> np.ndarray:
+    """Amounts that were observed together, `[N, n]`; who was left out by no run of a cross-validation has none."""
+    amounts = case.cohort.amounts[..., chosen].reshape(-1, len(chosen))
+    return amounts[np.isfinite(amounts).all(-1)]
 
 
 def _fields(run: Run, model: Kinetics, values: np.ndarray, at: np.ndarray, chosen: list[int], size: int) -> tuple:
@@ -68,7 +73,7 @@ def _fields(run: Run, model: Kinetics, values: np.ndarray, at: np.ndarray, chose
 def draw(runs: Sequence[Run], case: Case, title: str) -> Any:
     """The figure; None where there is nothing to compare with, or several runs have a plane each."""
     chosen, unit = shown(case), case.settings.observed_unit
-    if not chosen or (len(chosen) > 1 and len(runs) > 1):
+    if not chosen or (len(chosen) > 1 and len(runs) > 1) or not len(_seen(case, chosen)):
         return None
     found = [typical_plane(run, case) for run in runs]
     if isinstance(found[0], Plane):
