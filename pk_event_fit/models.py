@@ -8,6 +8,7 @@ from .compartments import lookup
 from .data import Cohort, Data
 from .errors import ConfigError
 from .fields import Field, Hybrid, MassBalanced, Model, Normalised, Scales, measured
+from .training.losses import slopes
 
 
 def build(model: Model, settings: Data, cohort: Cohort, subjects: np.ndarray | None = None) -> Field:
@@ -66,7 +67,7 @@ def scales_of(cohort: Cohort, settings: Data, subjects: np.ndarray | None = None
     values = part.amounts * (1.0 if settings.volume is None else settings.volume)
     seen = np.where(np.isfinite(values), np.abs(values), 0.0).max((0, 1, 2))
     amount = np.where(seen > 0, seen, _largest_dose(part)) if settings.scale == 1 else np.full(seen.shape, one[0])
-    slope = _slopes(values, part.times)
+    slope = slopes(values, part.times)
     known = slope > 0
     lengths = part.intervals.duration[part.intervals.duration > 0]
     hours = np.median(amount[known] / slope[known]) if known.any() else lengths.mean() if len(lengths) else 1.0
@@ -78,16 +79,6 @@ def _largest_dose(cohort: Cohort) -> float:
     table = cohort.intervals
     given = [table.bolus] if table.rate is None else [table.bolus, table.rate * table.duration[..., None]]
     return max(float(doses.max(initial=0.0)) for doses in given) or 1.0
-
-
-def _slopes(values: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Root mean square over time of the slopes of `[B, S, K, D]`, `[D]`; 0 where nothing has neighbours, or changes."""
-    change = np.diff(values, axis=2)
-    hours = np.broadcast_to(np.diff(times, axis=-1)[..., None], change.shape)
-    pair = np.isfinite(change) & (hours > 0)
-    squares = np.divide(change**2, hours, out=np.zeros(change.shape), where=pair).sum((0, 1, 2))
-    total = np.where(pair, hours, 0.0).sum((0, 1, 2))
-    return np.sqrt(np.divide(squares, total, out=np.zeros(total.shape), where=total > 0))
 
 
 def _spread(cohort: Cohort) -> tuple[tuple[float, ...], tuple[float, ...]]:

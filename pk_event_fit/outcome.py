@@ -178,6 +178,11 @@ def _by_observation(source: Source, predicted: np.ndarray) -> dict[str, np.ndarr
     }
 
 
+def curve_grid(intervals: int) -> np.ndarray:
+    """Fractions at which each of so many intervals is drawn, `[K]`, both ends among them."""
+    return np.linspace(0.0, 1.0, max(LEAST, CURVE // intervals))
+
+
 def _curves(parts: Parts, fitted: training.Fitted) -> dict[str, np.ndarray]:
     """What is predicted along every interval, both sides of every jump: `curve_times [B, T]`, `curves [B, T, D]`.
 
@@ -185,7 +190,7 @@ def _curves(parts: Parts, fitted: training.Fitted) -> dict[str, np.ndarray]:
     """
     cohort, framework, arrays = parts.cohort, parts.framework, parts.framework.arrays
     nominal = cohort.intervals._replace(points=None)
-    grid = np.linspace(0.0, 1.0, max(LEAST, CURVE // len(nominal.start)))
+    grid = curve_grid(len(nominal.start))
     solve = arrays.compile(
         lambda params, initial, table, steady: predict(framework, parts.field, params, initial, table, grid, steady)
     )

@@ -10,11 +10,11 @@ import numpy as np
 from ..data import Cohort, batch_of
 from ..frameworks.base import Framework
 from ..integrate import predict
+from ..outcome import LEAST, curve_grid
 from .cases import Case
 from .runs import Run
 
 LOW, HIGH = 0.05, 0.95  # quantiles of members that a band shows
-CURVE, LEAST = 200, 20  # points of a subject's curve, and of one interval's
 
 
 class Band(NamedTuple):
@@ -145,7 +145,7 @@ def curves(
         times = case.times[subjects]
     else:
         chosen = cohort.take(subjects)
-        grid = np.linspace(0.0, 1.0, max(LEAST, CURVE // len(chosen.intervals.start)))
+        grid = curve_grid(len(chosen.intervals.start))
         band = predictions(framework, runs, chosen, grid, None if owner is None else owner[subjects])
         start, duration = chosen.intervals.start.T[..., None], chosen.intervals.duration.T[..., None]
         times = start + grid * duration

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from ..checkpoint import read_weights
+from ..checkpoint import compartments_of, read_weights
 from ..compartments import lookup
 from ..config import Config, from_dict
 from ..data import Data
 from ..errors import CheckpointError, ConfigError, DataError
-from ..fields import Field, Measured, Mlp, Structure, inside, network_of
+from ..fields import Field, Measured, Mlp, inside
 from ..report.files import TEXT, read_json, read_text
 
 
@@ -50,8 +50,7 @@ class Run(NamedTuple):
     @property
     def width(self) -> int:
         """Number of compartments."""
-        model, last = inside(self.field), self.params[f"bias_{len(network_of(self.field).hidden)}"]
-        return model.compartments(last.size) if isinstance(model, Structure) else last.size
+        return compartments_of(self.field, self.params)
 
     @property
     def covariates(self) -> tuple[str, ...]:

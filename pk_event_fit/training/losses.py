@@ -92,13 +92,18 @@ def rates_of(cohort: Cohort, volume: float = 1.0) -> np.ndarray:
         cohort: The data.
         volume: What amounts are divided by where concentrations were measured, L.
     """
-    change = np.diff(cohort.amounts * volume, axis=2)
-    hours = np.broadcast_to(np.diff(cohort.times, axis=-1)[..., None], change.shape)
+    found = slopes(cohort.amounts * volume, cohort.times)
+    return np.where(found > 0, found, 1.0)
+
+
+def slopes(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Root mean square over time of the slopes of `[B, S, K, D]`, `[D]`; 0 where nothing has neighbours, or changes."""
+    change = np.diff(values, axis=2)
+    hours = np.broadcast_to(np.diff(times, axis=-1)[..., None], change.shape)
     pair = np.isfinite(change) & (hours > 0)
     squares = np.divide(change**2, hours, out=np.zeros(change.shape), where=pair).sum((0, 1, 2))
     total = np.where(pair, hours, 0.0).sum((0, 1, 2))
-    found = np.sqrt(np.divide(squares, total, out=np.zeros(total.shape), where=total > 0))
-    return np.where(found > 0, found, 1.0)
+    return np.sqrt(np.divide(squares, total, out=np.zeros(total.shape), where=total > 0))
 
 
 def gradient_step(
