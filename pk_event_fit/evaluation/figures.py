@@ -28,6 +28,10 @@ CAPTIONS = {
     "training": "Loss over the iterations, of fitted subjects and, where there are any, those of validation; phases "
     "are told apart by grey.",
 }
+UNDOSED = {
+    "individual_fits": "Individual fits. Circles are observations, lines are predictions.",
+    "residuals": "Residuals (observed less predicted) of each compartment over time.",
+}
 LINE = "The learned field and the true one, for the typical subject, over what was observed."
 SEVERAL = "Loss over the iterations of each run; dashed that of subjects of validation, where there are any."
 Drawn = dict[str, dict[str, bytes]]
@@ -80,7 +84,7 @@ def figures(
         "field": lambda: planes.draw(runs, case, title),
         "training": lambda: training_loss(*zip(*histories, strict=True), unit=of_loss, title="loss of the fit"),
     }
-    captions = dict(CAPTIONS)
+    captions = CAPTIONS | ({} if len(case.given.begin) else UNDOSED)
     if len(planes.shown(case)) == 1:
         captions["field"] = LINE
     if len(runs) > 1:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..report.document import Block, Bullets, Figure, Heading, Paragraph, Table
+from .measures import OVERALL
 
 SAID = 6  # subjects of a fold by name
 COLUMNS = (
@@ -85,6 +86,7 @@ def _goodness(content: Mapping[str, Any]) -> list[Block]:
             [f"{part}, {compartment}", *(number(told[key]) for key, _ in COLUMNS)]
             for part, own in content["goodness"].items()
             for compartment, told in own.get(scale, {}).items()
+            if compartment != OVERALL or len(own[scale]) > 2  # of one compartment that is the same row again
         ]
         unit = content["unit"] if scale == "values" else "1"
         shown = [k for k in range(len(COLUMNS)) if any(row[k + 1] != "–" for row in rows)]
@@ -102,12 +104,13 @@ def _folds(content: Mapping[str, Any]) -> list[Block]:
             "reduced chi-square"]  # fmt: skip
     names = ("n", "rmse", "r2", "wmape_percent", "reduced_chi_square")
     rows = [
-        [str(one["fold"]), _listed(one["subjects"]), *(number(one[name]) for name in names)] for one in content["folds"]
+        [str(one["fold"]), listed(one["subjects"]), *(number(one[name]) for name in names)] for one in content["folds"]
     ]
     return [Table("Fold by fold", head, rows)]
 
 
-def _listed(labels: Sequence[str]) -> str:
+def listed(labels: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
     return ", ".join(labels[:SAID]) + (f" and {len(labels) - SAID} more" if len(labels) > SAID else "")
 
 

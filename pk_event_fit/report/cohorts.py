@@ -104,7 +104,7 @@ def cohort_figure(
     rows = -(-len(shown) // columns)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            rows, columns, squeeze=False, sharex=True, figsize=(1.4 + 4.4 * columns, 1.0 + 2.9 * rows)
+            rows, columns, squeeze=False, sharex=True, figsize=(4.4 + 2.9 * columns, 1.0 + 2.9 * rows)
         )
         for axis, k in zip(axes.flat, shown, strict=False):
             _panel(axis, cohort, k, (predicted, predicted_times), set(map(int, held_out)), points)
