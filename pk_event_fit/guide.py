@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -70,7 +69,7 @@ def _write(
     done: Mapping[int | None, Path],
 ) -> None:  # fmt: skip
     # Imported here: an ordinary run needs none of it.
-    from .evaluation import evaluate, read_run
+    from .evaluation import evaluate, pages, read_run
     from .report import page
     from .report.document import markdown
     from .report.walkthrough import Facts, blocks
@@ -96,7 +95,7 @@ def _write(
     }  # fmt: skip
     facts = Facts(
         title=_title(config),
-        words=list(words) or ["-m study.cross_validate=true"],
+        words=list(words),
         config=about,
         result=told(done[None] / "result.json"),
         summary=_summary(config, cohort),
@@ -104,8 +103,9 @@ def _write(
         truth=_truth(config),
         notes=_notes(done[None]),
         single=_sections(single, sweep, "evaluation"),
-        folds=_sections(unseen, sweep, "cross_validation"),
+        folds=_sections({**unseen, "folds": None}, sweep, "cross_validation"),  # the page has a table of them
         jobs={fold: told(folder / "result.json") if fold in done else None for fold, folder in parts.items()},
+        left_out={one["fold"]: pages.listed(one["subjects"]) for one in unseen["folds"]},
         unseen=unseen["goodness"].get("test", {}).get("values", {}).get("all"),
         saved=saved if cohort.table is not None else [*saved, _again(sweep, done[None], cohort)],
         figures=_figures(sweep, config, cohort, fitted),
@@ -125,8 +125,8 @@ def _truth(config: Config) -> str | None:
     if config.data.source != "simulated":
         return None
     values = config.data.typical_parameters()
-    named = zip(config.data.model.parameters, values, strict=True)
-    told = f"{config.data.kinetics}, with " + ", ".join(f"{name} {value:g}" for name, value in named)
+    named = zip(config.data.model.parameters, values, config.data.model.units, strict=True)
+    told = f"{config.data.kinetics}, with " + ", ".join(f"{name} {value:g} {unit}" for name, value, unit in named)
     return told + (f", varying between subjects by {100 * config.data.cv:g} %" if config.data.cv else "")
 
 
@@ -194,8 +194,11 @@ def _save(sweep: Path, folder: Path) -> list[str]:
         if not same:
             raise ConfigError(f"{path}: does not hold the model that was written")
         said.append(f"{path.name}, {path.stat().st_size / 1024:.1f} KB: {count:,} numbers, read back to the same bits.")
-    about = f"compartments {', '.join(model.compartments)}, units {json.dumps(model.units)}, scales, provenance"
-    return [*said, f"The file says what its numbers mean and where they come from: {about}."]
+    names = ", ".join(model.compartments)
+    units = ", ".join(f"{name} in {unit}" for name, unit in model.units.items() if isinstance(unit, str))
+    about = f"compartments ({names}), units ({units}) and scales"
+    source = "data, settings, commit and versions of libraries"
+    return [*said, f"Each says what its numbers mean: {about}; and where they come from: {source}."]
 
 
 def _again(sweep: Path, folder: Path, cohort: data.Cohort) -> str:
@@ -204,8 +207,7 @@ def _again(sweep: Path, folder: Path, cohort: data.Cohort) -> str:
 
     kept = store.read_npz(folder / "predictions.npz")[0]["predicted"]
     off = float(np.abs(load_model(sweep / "model.eqx").predict_cohort(cohort) - kept).max())
-    how = "to the bit" if off == 0 else f", off by {off:.1e} at most"
-    return f"What model.eqx predicts of the subjects is what the fit did{'' if off else ' '}{how}."
+    return f"model.eqx predicts of the subjects what the fit did, {f'within {off:.1e}' if off else 'bit for bit'}."
 
 
 def _figures(sweep: Path, config: Config, cohort: data.Cohort, fitted: np.ndarray) -> dict[str, Any]:
@@ -215,15 +217,16 @@ def _figures(sweep: Path, config: Config, cohort: data.Cohort, fitted: np.ndarra
     from .report.evaluated import drawn
 
     unit, clock, log = config.data.observed_unit, config.data.time_unit, config.data.error == "log"
-    shown = {"cohort": (cohort, "What was observed.")}
+    count = len(fitted)
+    shown = {"cohort": (cohort, "What was observed of each subject.", f"{len(cohort.amounts)} subjects")}
     if config.data.augment:
         copied = data.shown(cohort, fitted, config.data).copied.take
-        caption = f"The {len(fitted)} subjects that are fitted, and {config.data.augment} noisy copies of each."
+        caption = f"The {count} subjects that are fitted, and {config.data.augment} noisy copies of each."
         rows = data.shown(cohort, fitted, config.data).rows
-        shown["copies"] = (copied(rows), caption)
+        shown["copies"] = (copied(rows), caption, f"{count} subjects and {len(rows) - count} copies")
     found = {}
-    for name, (whom, caption) in shown.items():
-        made = drawn(lambda: cohort_figure(whom, unit=unit, time_unit=clock, log=log), caption)  # noqa: B023
+    for name, (whom, caption, title) in shown.items():
+        made = drawn(lambda: cohort_figure(whom, unit=unit, time_unit=clock, title=title, log=log), caption)  # noqa: B023
         for kind, content in (made or {}).items():
             (sweep / "figures").mkdir(exist_ok=True)
             store.write_bytes(sweep / "figures" / f"{name}.{kind}", content)

@@ -1,20 +1,28 @@
 """Cross-validation: every subject is judged by the fit that has not seen it, and the page says what was found."""
 
+import ast
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from test_evaluate import finished, settings
 
 from pk_event_fit import data, guide, load_model, store
 from pk_event_fit.cli import _planned, _swept, compose
 from pk_event_fit.errors import ConfigError
+from pk_event_fit.evaluate import main as evaluate_words
 from pk_event_fit.evaluation import cases, evaluate, figures, folds, planes, read_run
+from pk_event_fit.export.__main__ import main as export_words
 from pk_event_fit.fields import Model
+from pk_event_fit.report import walkthrough
 
 EXPERIMENT = "+experiment=michaelis_menten"
 FOLDS = 3
@@ -131,6 +139,10 @@ def test_residuals_of_subjects_without_doses_have_no_empty_panel(tmp_path, monke
     evaluate(finished(tmp_path / "0", settings(NETWORK, **own)), out=tmp_path / "out")
     residuals = next(made for caption, made in drawn.items() if caption.startswith("Residuals"))
     assert len(residuals.axes) == 1
+    assert not any(word in caption for caption in drawn for word in ("dose", "bolus", "infusion"))
+    text = (tmp_path / "out" / "summary.md").read_text()
+    assert "| train, substrate |" in text
+    assert "| train, all |" not in text  # of one compartment, the same row again
 
 
 def test_the_experiment_sweeps_over_its_folds_and_begins_with_all():
@@ -180,13 +192,13 @@ def test_folds_without_a_fold_leave_nobody_out():
 
 
 SMALL = [
-    "data.folds=2", "data.augment=1", "data.subjects=4", "data.initial=[300,200,100,50]", "data.points=6",
+    "data.folds=3", "data.augment=1", "data.subjects=4", "data.initial=[300,200,100,50]", "data.points=6",
     "training.phases=[{iterations:2,length:0.5},{iterations:3,regularisation:{l2:0.01}}]", "training.validate_every=1",
     "model.hidden=[4]", "framework=torchode", "accelerator.threads=1",
 ]  # fmt: skip
 HEADINGS = (
     "The data", "Noisy copies", "The network", "Training in phases", "How good the fit is",
-    "What was learned, and the truth", "Subjects that no fit has seen", "Saved and loaded",
+    "What was learned, and the truth", "Subjects that the fit has not seen", "Saved and loaded",
 )  # fmt: skip
 
 
@@ -204,11 +216,17 @@ def test_one_command_ends_with_a_page(walk):
     text = (sweep / "report.md").read_text()
     for heading in HEADINGS:
         assert f"\n## {heading}\n" in text
-    assert "pk_event_fit +experiment=michaelis_menten data.folds=2" in text
+    assert "pk_event_fit +experiment=michaelis_menten data.folds=3" in text
     page = (sweep / "report.html").read_text()
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
-    assert len(pictures) >= 10
+    assert pictures == [
+        "figures/cohort.svg", "figures/copies.svg", "evaluation/figures/training.svg",
+        *(f"{folder}/figures/{name}.svg" for folder in ("evaluation", "cross_validation")
+          for name in ("goodness_of_fit", "individual_fits", "field")),
+    ]  # fmt: skip
     assert all((sweep / name).is_file() for name in pictures)
+    assert all((sweep / name).is_file() for name in re.findall(r"\w+/evaluation\.html", text))
+    assert text.count("/evaluation.html") == 2
     assert page.count("<figure>") == len(pictures)
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
@@ -217,10 +235,10 @@ def test_one_command_ends_with_a_page(walk):
 def test_the_page_says_what_the_files_say(walk):
     _, sweep = walk
     text = (sweep / "report.md").read_text()
-    for name in ("0", "1", "2"):
+    for name in ("0", "1", "2", "3"):
         result = json.loads((sweep / name / "result.json").read_text())
         assert f"{result['accuracy']['rmse']:.3g}" in text
-    for name in ("1", "2"):
+    for name in ("1", "2", "3"):
         result = json.loads((sweep / name / "result.json").read_text())
         assert f"{result['accuracy']['held_out']['rmse']:.3g}" in text
         assert f"{result['accuracy']['validation']['rmse']:.3g}" in text
@@ -228,6 +246,128 @@ def test_the_page_says_what_the_files_say(walk):
     assert f"{unseen['goodness']['test']['values']['all']['rmse']:.3g} mmol/L" in text
     parts = [one["subjects"] for one in unseen["folds"]]
     assert sorted(label for part in parts for label in part) == ["0", "1", "2", "3"]
+
+
+def numbers(content):
+    """Every number in what JSON, YAML or NumPy hold."""
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, list):
+        return [number for one in content for number in numbers(one)]
+    return [float(content)] if isinstance(content, int | float) and np.isfinite(content) else []
+
+
+def test_every_decimal_of_the_page_is_in_the_files(walk):
+    _, sweep = walk
+    known = [path.stat().st_size / 1024 for path in sweep.glob("model.*")]
+    for path in (*sweep.glob("*/result.json"), *sweep.glob("*/evaluation.json")):
+        known += numbers(json.loads(path.read_text()))
+    known += numbers(yaml.safe_load((sweep / "0" / "config.yaml").read_text()))
+    observed = store.read_npz(sweep / "0" / "predictions.npz")[0]["observed"]
+    known += [observed.min(), np.median(observed), observed.max()]
+    prose = re.sub(r"```.*?```", "", (sweep / "report.md").read_text(), flags=re.DOTALL)
+    found = re.findall(r"(?<![\w.-])-?\d+\.\d+(?:e[-+]?\d+)?|\d+e[-+]?\d+", prose)
+    assert len(found) > 10
+    for word in found:
+        digits, _, power = word.partition("e")
+        place = 10.0 ** (int(power or 0) - len(digits.partition(".")[2]))
+        assert min(abs(np.array(known) - float(word))) <= 0.5001 * place, word
+
+
+@pytest.mark.parametrize("module", [guide, walkthrough])
+def test_no_number_of_the_page_is_written_in_its_code(module):
+    tree = ast.parse(Path(module.__file__).read_text())
+    typed = [node for node in tree.body if getattr(node, "name", None) not in ("_saved", "_again")]  # lines to be typed
+    nodes = [node for part in typed for node in ast.walk(part)]
+    exempt = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}  # docstrings
+    exempt |= {id(node.slice) for node in nodes if isinstance(node, ast.Subscript)}  # names
+    formats = (node.format_spec for node in nodes if isinstance(node, ast.FormattedValue) and node.format_spec)
+    exempt |= {id(one) for spec in formats for one in ast.walk(spec)}
+    texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in exempt]
+    assert len(texts) > 50
+    assert [text for text in texts if re.search("[0-9]", text)] == []
+
+
+def code_of(sweep, language):
+    """Blocks of code on a page."""
+    return re.findall(rf"```{language}\n(.*?)```", (sweep / "report.md").read_text(), re.DOTALL)
+
+
+def test_the_code_on_the_page_runs_as_it_stands(walk, monkeypatch):
+    _, sweep = walk
+    monkeypatch.chdir(sweep)
+    (code,) = code_of(sweep, "python")
+    scope = {}
+    exec(code, scope)  # noqa: S102
+    run, curves = read_run(sweep / "0"), scope["curves"]
+    assert curves.shape == (1, 3, 1)
+    kept = store.read_npz(sweep / "0" / "predictions.npz")[0]["predicted"]
+    assert curves[0, 0, 0] == run.config.data.initial[0]
+    assert curves[0, -1, 0] == pytest.approx(kept[0, -1, -1, 0], rel=10 * run.config.solver.rtol)
+
+
+def commands(lines):
+    """Modules and words of command lines, as a shell takes them."""
+    split = [words for line in lines if (words := shlex.split(line, comments=True))]
+    assert all(words[:2] == ["python", "-m"] for words in split)
+    return [(words[2], words[3:]) for words in split]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [EXPERIMENT, *SMALL, "hydra.sweep.dir=elsewhere"],
+        ["-m", "data=michaelis_menten", "+framework=fused", "data.folds=3", "data.fold=null,0,1,2"],
+        [EXPERIMENT, "framework=torchode", "data.initial=[300, 200]", "data.folds=2", "data.subjects=2"],
+    ],
+)
+def test_commands_of_the_page_mean_what_they_say(words):
+    again, other, *_ = commands(walkthrough._again(words, "torchode"))
+    own = [word for word in words if "hydra" not in word]
+    assert again == ("pk_event_fit", own)
+    plan, elsewhere = (list(_planned(_swept(line[1]))) for line in (again, other))
+    assert {config.framework.name for config in elsewhere} == {"diffrax"}
+    assert [config.data for config in plan] == [config.data for config in elsewhere]
+    assert commands(walkthrough._again(words, "fused"))[1][1][-1] == "framework=torchode"
+
+
+def test_commands_for_the_first_fit_do_what_they_say(walk, tmp_path, monkeypatch, capsys):
+    _, sweep = walk
+    folder = Path(shutil.copytree(sweep, tmp_path / "sweep"))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(figures, "figures", lambda *_, **__: ({}, {}))
+    (text,) = code_of(sweep, "bash")
+    mains = {"pk_event_fit.evaluate": evaluate_words, "pk_event_fit.export": export_words}
+    known = [(module, words) for module, words in commands(text.splitlines()) if module in mains]
+    assert [mains[module](words) for module, words in known] == [0, 0]
+    assert (folder / "elsewhere" / "evaluation.json").is_file()
+    assert load_model(folder / "model.safetensors").size == 1
+
+
+def test_the_page_counts_the_parts_that_are_there(walk, tmp_path, monkeypatch):
+    _, sweep = walk
+    assert "without each of 3 parts of the subjects" in (sweep / "report.md").read_text()
+    assert "every subject is predicted by the fit that has not seen it" in (sweep / "report.md").read_text()
+    words = [EXPERIMENT, *SMALL]
+    folder = Path(shutil.copytree(sweep, tmp_path / "sweep"))
+    monkeypatch.chdir(sweep.parent)
+    (folder / "2" / "result.json").write_text(json.dumps({"status": "failed"}))
+    monkeypatch.setattr(guide, "_evaluating", lambda runs, out: Done(evaluate(runs, out=out, overwrite=True)))
+    assert guide.conclude(folder, list(_planned(_swept(words))), words) == 0
+    text = (folder / "report.md").read_text()
+    assert text.count("without 2 of 3 parts of the subjects, one at a time") == 2
+    assert "One network is fitted 3 times" in text
+    assert "every subject" not in text.lower()
+    assert "1 more was asked for, and failed" in text
+    assert re.search(r"\| part 1 \| – \| failed ", text)
+    assert "2 of 3 folds" in (folder / "cross_validation" / "summary.md").read_text()
+
+
+class Done:
+    """A process that has ended well."""
+
+    def __init__(self, _):
+        self.kill = self.wait = lambda: 0
 
 
 def test_the_saved_model_is_the_fit_of_all(walk):
@@ -240,7 +380,7 @@ def test_the_saved_model_is_the_fit_of_all(walk):
     kept = store.read_npz(sweep / "0" / "predictions.npz")[0]["predicted"]
     config = read_run(sweep / "0").config.data
     np.testing.assert_array_equal(load_model(sweep / "model.eqx").predict_cohort(data.load(config)), kept)
-    assert "predicts of the subjects is what the fit did to the bit" in (sweep / "report.md").read_text()
+    assert "predicts of the subjects what the fit did, bit for bit" in (sweep / "report.md").read_text()
 
 
 def test_without_the_fit_of_all_there_is_no_page_and_an_earlier_one_is_gone(tmp_path, capsys):

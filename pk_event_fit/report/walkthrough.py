@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .document import Block, Bullets, Code, Figure, Heading, Paragraph, Table
+
+ELSEWHERE = ("residuals", "individual-fits-log")  # figures that an evaluation's own page has, and this one leaves out
 
 
 class Facts(NamedTuple):
@@ -22,7 +26,8 @@ class Facts(NamedTuple):
         notes: Lines of the log of the fit.
         single: Blocks of its evaluation by heading.
         folds: Blocks of the cross-validation by heading.
-        jobs: `result.json` of each fold, by its number; None of one that failed.
+        jobs: `result.json` of each fold that was asked for, by its number; None of one that failed.
+        left_out: Whom each of those that did not fail left out, in words.
         unseen: Measures of all that was predicted unseen; None where nothing was.
         saved: Sentences on the files of the model.
         figures: Of the cohort and its copies, by name.
@@ -39,6 +44,7 @@ class Facts(NamedTuple):
     single: Mapping[str, Sequence[Block]]
     folds: Mapping[str, Sequence[Block]]
     jobs: Mapping[int, Mapping[str, Any] | None]
+    left_out: Mapping[int, str]
     unseen: Mapping[str, Any] | None
     saved: Sequence[str]
     figures: Mapping[str, Figure]
@@ -58,32 +64,43 @@ def blocks(facts: Facts) -> list[Block]:
         Heading(2, "Training in phases"),
         *_training(facts),
         Heading(2, "How good the fit is"),
-        *facts.single.get("Goodness of fit", ()),
-        *facts.single.get("Individual fits", ()),
+        *_shown(facts.single, "Goodness of fit", "Individual fits"),
         *_field(facts),
-        Heading(2, "Subjects that no fit has seen"),
+        Heading(2, "Subjects that the fit has not seen"),
         *_folds(facts),
         Heading(2, "Saved and loaded"),
         *_saved(facts),
         Heading(2, "Do it again, or otherwise"),
-        Code("\n".join(_again(facts))),
+        Code("\n".join(_again(facts.words, facts.result["framework"]))),
     ]
 
 
+def _shown(evaluation: Mapping[str, Sequence[Block]], *headings: str) -> list[Block]:
+    """What an evaluation has under headings, but for figures that show the same once more."""
+    found = [block for heading in headings for block in evaluation.get(heading, ())]
+    return [block for block in found if not (isinstance(block, Figure) and block.name.endswith(ELSEWHERE))]
+
+
 def _lead(facts: Facts) -> str:
-    unit, fits = facts.config["data"]["observed_unit"], 1 + sum(job is not None for job in facts.jobs.values())
-    seconds = sum(job["performance"]["training_s"] for job in (facts.result, *facts.jobs.values()) if job)
-    own = f"{facts.result['accuracy']['rmse']:.3g} {unit}"
+    unit, done = facts.config["data"]["observed_unit"], [job for job in facts.jobs.values() if job]
+    seconds = sum(job["performance"]["training_s"] for job in (facts.result, *done))
     told = (
-        f"{fits} fits of one network, in {facts.result['framework']}: of all subjects, and without each part of them "
-        f"in turn; {seconds:.0f} s of training in all. The first is off by {own} (root mean square) from what it was "
-        "fitted to."
+        f"One network is fitted {1 + len(done)} times, in {facts.result['framework']}: with all subjects, and without "
+        f"{_parts(facts)}. That took {seconds:.0f} s of training in all. The first fit has an error of "
+        f"{facts.result['accuracy']['rmse']:.3g} {unit} (root mean square) on the subjects it was fitted to."
     )
     if facts.unseen is not None:
         told += f" Subjects that a fit had not seen are predicted with an error of {facts.unseen['rmse']:.3g} {unit}"
         told += "" if facts.unseen["r2"] is None else f", R² {facts.unseen['r2']:.5g}"
         told += "."
     return told
+
+
+def _parts(facts: Facts) -> str:
+    """Who was left out, as far as there are fits without them."""
+    parts, done = facts.config["data"]["folds"], sum(job is not None for job in facts.jobs.values())
+    kind = "subjects" if parts == facts.subjects[2] else "parts of the subjects"
+    return f"each of {parts} {kind}" if done == parts else f"{done} of {parts} {kind}, one at a time"
 
 
 def _data(facts: Facts) -> list[Block]:
@@ -96,7 +113,7 @@ def _data(facts: Facts) -> list[Block]:
                  if noise else ("Error of an observation:", "not known, or none"))  # fmt: skip
     return [
         Bullets(items),
-        Table("What was observed", *facts.summary),
+        Table("By compartment", *facts.summary),
         *([facts.figures["cohort"]] if "cohort" in facts.figures else []),
     ]
 
@@ -108,8 +125,8 @@ def _copies(facts: Facts) -> list[Block]:
     size = f"{100 * data['augment_sigma']:g} % of the value" if data["augment_relative"] else (
         f"{data['augment_sigma']:g} {data['observed_unit']}")  # fmt: skip
     told = (
-        f"Beside itself each fitted subject has {data['augment']} copies, each number with normal noise of its own, "
-        f"of {size}. Nobody is copied who judges a fit, or is left out of it."
+        f"Each subject that is fitted has {data['augment']} copies beside it. Every number of a copy has normal noise "
+        f"of its own, with a standard deviation of {size}. Subjects that judge a fit, or are left out of it, have none."
     )
     return [Paragraph(told), *([facts.figures["copies"]] if "copies" in facts.figures else [])]
 
@@ -143,18 +160,18 @@ def _training(facts: Facts) -> list[Block]:
         ]
         for number, phase in enumerate(facts.config["plan"], 1)
     ]  # fmt: skip
-    head = ["phase", "optimiser", "steps", "learning rate", "subjects a step", "of each history", "penalty"]
-    told = f"Of {all_of_them} subjects {fitted} are fitted"
+    head = ["phase", "optimiser", "steps", "learning rate", "subjects per step", "part of each history", "penalty"]
+    told = f"{fitted} of {all_of_them} subjects are fitted."
     if judges and training["validate_every"] is not None:
-        kept = facts.result["kept_iteration"]
+        kept, steps = facts.result["kept_iteration"], facts.result["iterations"]
         told += (
-            f"; judged every {training['validate_every']} steps by {judges} that {'is' if judges == 1 else 'are'} not, "
-            f"and the weights of the least error there are kept: those after {kept:,} steps of "
-            f"{facts.result['iterations']:,}"
+            f" Every {training['validate_every']} steps the fit is judged by {judges} that "
+            f"{'is' if judges == 1 else 'are'} not, and the weights with the least error there are kept: those after "
+            f"{kept:,} of {steps:,} steps."
         )
     return [
         Table("Phases", head, rows),
-        Paragraph(f"{told}. It took {facts.result['performance']['training_s']:.0f} s."),
+        Paragraph(f"{told} It took {facts.result['performance']['training_s']:.0f} s."),
         *([Bullets([("", note) for note in facts.notes])] if facts.notes else []),
         *facts.single.get("Training", ()),
     ]
@@ -172,22 +189,30 @@ def _field(facts: Facts) -> list[Block]:
 
 
 def _folds(facts: Facts) -> list[Block]:
-    data, unit = facts.config["data"], facts.config["data"]["observed_unit"]
-    alone = data["folds"] == facts.subjects[2]
-    how = "each subject is left out once" if alone else f"each of {data['folds']} parts of them is left out once"
+    unit, failed = facts.config["data"]["observed_unit"], sum(job is None for job in facts.jobs.values())
+    whole = sum(job is not None for job in facts.jobs.values()) == facts.config["data"]["folds"]
     told = (
-        f"The same is done without some of the subjects: {how}, nothing is chosen by it, and the fit predicts it. In "
-        "the figures below every subject is predicted by the fit that has not seen it."
+        f"The same is done without {_parts(facts)}; nothing is chosen by whoever is left out. Below, "
+        + (
+            "every subject is predicted by the fit that has not seen it."
+            if whole
+            else "those left out are predicted by the fit that has not seen them, and nobody else is judged."
+        )
+        + (f" {failed} more {'was' if failed == 1 else 'were'} asked for, and failed." if failed else "")
     )
-    head = ["left out", f"RMSE of those fitted ({unit})", f"of those that judged ({unit})",
+    head = ["left out", "subjects", f"RMSE of those fitted ({unit})", f"of those that judged ({unit})",
             f"of those left out ({unit})", "steps kept", "training (s)"]  # fmt: skip
-    rows = [[f"part {number}", *_fold(job)] for number, job in sorted(facts.jobs.items())]
+    rows = [
+        [f"part {number}", facts.left_out.get(number, "–"), *_fold(job)] for number, job in sorted(facts.jobs.items())
+    ]
     return [
         Paragraph(told),
         Table("Fits without a part", head, rows),
-        *facts.folds.get("Goodness of fit", ()),
-        *facts.folds.get("Individual fits", ()),
-        *facts.folds.get("Learned and true field", ()),
+        *_shown(facts.folds, "Goodness of fit", "Individual fits", "Learned and true field"),
+        Paragraph(
+            "More figures and measures are on pages of their own, evaluation/evaluation.html and "
+            "cross_validation/evaluation.html."
+        ),
     ]
 
 
@@ -201,21 +226,28 @@ def _fold(job: Mapping[str, Any] | None) -> list[str]:
 
 
 def _saved(facts: Facts) -> list[Block]:
-    code = (
-        "import pk_event_fit\n\n"
-        'model = pk_event_fit.load_model("model.npz")    # or model.eqx\n'
-        "curves = model.predict([[]], times=[10.0, 50.0, 100.0], initial=[[120.0]])"
-    )
-    if facts.config["data"]["dose_times"] or len(facts.summary[1]) > 1:
-        code = 'import pk_event_fit\n\nmodel = pk_event_fit.load_model("model.npz")    # or model.eqx'
+    data = facts.config["data"]
+    code = 'import pk_event_fit\n\nmodel = pk_event_fit.load_model("model.npz")  # or model.eqx'
+    if data["initial"] and not data["dose_times"] and not data["covariates"] and len(facts.summary[1]) == 1:
+        first, end = data["initial"][0], float(data["end"])
+        before = [float(amount) for amount in (first if isinstance(first, list) else [first])]
+        code += (
+            f"\ncurves = model.predict([[]], times={[0.0, end / 2, end]}, initial={[before]})"
+            f"  # {data['observed_unit']}, [subjects, times, compartments]"
+        )
     return [Bullets([("", one) for one in facts.saved]), Code(code, "python")]
 
 
-def _again(facts: Facts) -> list[str]:
-    words = " ".join(word for word in facts.words if not word.startswith("hydra."))
+def _again(words: Sequence[str], framework: str) -> list[str]:
+    """Lines for a shell: all of it once more, in another library, and what can be done with its first fit."""
+    own = [word for word in words if not word.lstrip("+").startswith("hydra.")]
+    other = "diffrax" if framework == "torchode" else "torchode"
+    free = [word for word in own if not re.match(r"[+~]*framework\b", word)]  # Hydra takes one, and only its settings
     return [
-        f"python -m pk_event_fit {words}",
-        f"python -m pk_event_fit {words} framework=torchode    # in another library",
-        "python -m pk_event_fit.evaluate 0 --out elsewhere     # its first fit alone, from the folder of this page",
+        shlex.join(["python", "-m", "pk_event_fit", *own]),
+        "# in another library",
+        shlex.join(["python", "-m", "pk_event_fit", *free, f"framework={other}"]),
+        "# from the folder of this page: its first fit alone, evaluated and as another file",
+        "python -m pk_event_fit.evaluate 0 --out elsewhere",
         "python -m pk_event_fit.export 0 model.safetensors",
     ]
