@@ -19,6 +19,7 @@ from .training import State
 HISTORY = ("iteration", "loss", "gradient_norm", "step_ms")
 MORE = ("phase", "validation")  # columns that only some fits have, and only some of their rows
 GROUPS = ("params", "mean", "square", "best")
+FIRST = "first"  # a group that only some checkpoints have
 WEIGHTS = "pk_event_fit weights"
 NETWORK = "pk_event_fit field"  # an `.eqx` file by `export.equinox.save_eqx`: a network alone, as Equinox has it
 
@@ -26,7 +27,7 @@ Rows = list[dict[str, float]]
 
 
 def write_checkpoint(path: Path, framework: Framework, state: State, rows: Sequence[Mapping[str, float]], digest: str):
-    """Write parameters, Adam's moments, the best so far and the history.
+    """Write parameters, Adam's moments, the best so far, where an L-BFGS phase began, and the history.
 
     Args:
         path: File to replace.
@@ -38,7 +39,8 @@ def write_checkpoint(path: Path, framework: Framework, state: State, rows: Seque
     columns = HISTORY + tuple(name for name in MORE if any(name in row for row in rows))
     arrays = {f"history.{name}": np.array([row.get(name, np.nan) for row in rows], np.float64) for name in columns}
     params = (state.params, state.moments.mean, state.moments.square, state.best_params)
-    for group, values in zip(GROUPS, params, strict=True):
+    groups = dict(zip(GROUPS, params, strict=True)) | ({} if state.first is None else {FIRST: state.first})
+    for group, values in groups.items():
         arrays |= {f"{group}.{name}": framework.arrays.to_numpy(value) for name, value in values.items()}
     arrays["best_loss"] = np.array(state.best_loss, np.float64)
     note = {"iteration": state.iteration, "best_iteration": state.best_iteration, "data_digest": digest}
@@ -61,8 +63,9 @@ def read_checkpoint(path: Path, framework: Framework, shapes: Mapping[str, tuple
     arrays, note = _read(path, "pk_event_fit checkpoint")
     if note.get("data_digest") != digest:
         raise CheckpointError(f"{path}: belongs to other data; the digest of this data is {digest[:12]}")
-    groups: dict[str, dict] = {group: {} for group in GROUPS}
-    for group in GROUPS:
+    has_first = any(name.startswith(f"{FIRST}.") for name in arrays)
+    groups: dict[str, dict] = {group: {} for group in (*GROUPS, *((FIRST,) if has_first else ()))}
+    for group in groups:
         own = {name.partition(".")[2]: arrays[name] for name in arrays if name.startswith(f"{group}.")}
         _check_shapes(path, own, shapes)
         groups[group] = {name: framework.arrays.asarray(own[name]) for name in shapes}
@@ -78,7 +81,7 @@ def read_checkpoint(path: Path, framework: Framework, shapes: Mapping[str, tuple
     if not 0 <= place[1] <= iteration or place[0] < 0:
         raise CheckpointError(f"{path}: its phase {place[0]} began at iteration {place[1]} of {iteration}")
     moments = framework.arrays.adam_restore(iteration - place[1], groups["mean"], groups["square"])
-    return State(iteration, groups["params"], moments, *best, groups["best"], *place), rows
+    return State(iteration, groups["params"], moments, *best, groups["best"], *place, groups.get(FIRST)), rows
 
 
 def write_weights(

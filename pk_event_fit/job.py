@@ -163,7 +163,8 @@ def prepare(config: Config, folder: Path) -> Parts:
     state, rows = read_checkpoint(folder / "checkpoint.npz", framework, shapes, shown.copied.digest)
     if state.iteration > config.training.total or state.phase >= len(config.training.plan):
         raise ConfigError(f"training.iterations={config.training.total}: the run has already done {state.iteration}")
-    return Parts(framework, field, cohort, *groups, state, rows, import_s, shown, units)
+    state = training.resumed(framework.arrays, state)
+    return Parts(framework, field, cohort, *groups, state, rows[: state.iteration], import_s, shown, units)
 
 
 def _seen(cohort: data.Cohort, seen: data.Cohort, parts: Sequence[Any], settings: data.Data) -> None:

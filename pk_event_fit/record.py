@@ -131,6 +131,8 @@ class Recorder:
         if len(self.rows) > state.began:
             anew = ", whose memory begins anew" if phase.optimiser == "lbfgs" else ""
             words.append(f"gone on with after iteration {state.iteration}{anew}")
+        elif words[0] in self._lines:
+            words.append("begun anew")
         self._tell([", ".join(words)])
 
     def _leave(self, state: State) -> None:

@@ -2,12 +2,14 @@
 
 import itertools
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from phases import MODEL, PARAMS, create, small, steps
+from phases import MODEL, PARAMS, assert_same, create, rows_of, small, steps
 
-from pk_event_fit import training
+from pk_event_fit import job, record, training
+from pk_event_fit.checkpoint import read_checkpoint, write_checkpoint
 from pk_event_fit.cli import compose
 from pk_event_fit.compartments import lookup
 from pk_event_fit.data import Data, load, shown
@@ -177,9 +179,54 @@ def test_lbfgs_tells_the_loss_of_what_it_leaves(exactly, cohort):
     assert last.loss == pytest.approx(again.loss, rel=1e-12)
 
 
-def test_lbfgs_begins_anew_where_it_stopped(exactly, cohort):
-    plan = [Phase(optimiser="lbfgs", iterations=4)]
-    first = steps(exactly, cohort, plan)[1]
-    further = steps(exactly, cohort, plan, first.state)
-    assert [p.iteration for p in further] == [3, 4]
-    assert further[0].loss < first.loss
+LBFGS = [Phase(iterations=2, learning_rate=1e-2), Phase(optimiser="lbfgs", iterations=4, trains=["*_1"])]
+SHAPES = MODEL.shapes(2)
+
+
+@pytest.fixture(scope="module")
+def whole(exactly, cohort):
+    """Two iterations by Adam and four by L-BFGS that nothing interrupts."""
+    return steps(exactly, cohort, LBFGS)
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5, 6])
+def test_lbfgs_goes_on_to_the_bit_from_the_beginning_of_its_phase(exactly, cohort, whole, stop, tmp_path):
+    write_checkpoint(tmp_path / "c.npz", exactly, whole[stop - 1].state, rows_of(whole[:stop]), "data")
+    state, _ = read_checkpoint(tmp_path / "c.npz", exactly, SHAPES, "data")
+    further = steps(exactly, cohort, LBFGS, state)
+    assert [(p.iteration, p.loss) for p in further] == [(p.iteration, p.loss) for p in whole[2:]]
+    assert_same(exactly, further[-1].state, whole[-1].state)
+
+
+def test_lbfgs_goes_on_where_a_checkpoint_of_before_does_not_say_how_it_began(exactly, cohort, whole, tmp_path):
+    write_checkpoint(tmp_path / "c.npz", exactly, whole[4].state._replace(first=None), rows_of(whole[:5]), "data")
+    state, _ = read_checkpoint(tmp_path / "c.npz", exactly, SHAPES, "data")
+    (further,) = steps(exactly, cohort, LBFGS, state)
+    assert further.iteration == 6
+    assert further.loss < whole[4].loss
+    assert further.state.first is None
+
+
+def test_a_run_that_is_interrupted_within_lbfgs_goes_on_to_the_same_bits(tmp_path):
+    words = ["framework=torchode", "data.subjects=4", "data.points=5", f"data.path={tmp_path}/cohort.npz",
+             "model.hidden=[4]", "accelerator.threads=1", "tracking=disabled", "training.checkpoint_every=1",
+             "training.phases=[{iterations:1},{iterations:4,optimiser:lbfgs,trains:['*_1']}]"]  # fmt: skip
+    config, add = compose(words), record.Recorder.add
+
+    def stop(self, progress):
+        add(self, progress)
+        if progress.iteration == 3:
+            raise SystemExit
+
+    job.run(config, tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record.Recorder, "add", stop)
+        with pytest.raises(SystemExit):
+            job.run(config, tmp_path / "parts")
+    job.run(replace(config, resume=str(tmp_path / "parts")), tmp_path / "parts")
+    for name in ("weights.npz", "predictions.npz"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    tables = [np.genfromtxt(tmp_path / name / "history.csv", delimiter=",", names=True) for name in ("parts", "whole")]
+    for column in ("iteration", "loss", "gradient_norm", "phase"):
+        np.testing.assert_array_equal(tables[0][column], tables[1][column])
+    assert [line for line in (tmp_path / "parts" / "log.txt").read_text().splitlines() if line.endswith("begun anew")]

@@ -140,6 +140,31 @@ def test_the_next_phase_begins_with_the_best_of_the_last(torchode, contrary):
         assert bool((alone.state.params[name] == both[-1].state.params[name]).all())
 
 
+def test_a_phase_that_ends_between_two_judgements_is_judged_at_its_end(torchode, cohort):
+    """L-BFGS ends where float32 finds no better step, long before the first judgement is due."""
+    phases = [Phase(optimiser="lbfgs", iterations=400, trains=["*_1"]), Phase(iterations=1)]
+    *within, last, further = judged(torchode, cohort, phases, validate_every=200)
+    assert (last.state.phase, further.state.phase, further.iteration) == (0, 1, last.iteration + 1)
+    assert last.iteration < 200
+    assert [p.validation for p in within] == [None] * len(within)
+    assert last.state.best_iteration == last.iteration
+    assert last.state.best_loss == last.validation < np.inf
+    assert further.loss == pytest.approx(last.loss, rel=1e-5)  # float32, compiled or not
+    assert further.loss < 0.1 * within[0].loss
+
+
+def test_what_an_early_end_leaves_is_kept_only_where_it_is_judged_better(torchode, cohort):
+    """Judges were observed to do what the fit says of them at first: whatever is learned is worse."""
+    initial, table, *_ = data.batch_of(torchode.arrays, cohort, None)
+    states, _ = predict(torchode, MODEL, training.start(torchode, PARAMS).params, initial, table, cohort.grid)
+    amounts = cohort.amounts.copy()
+    amounts[JUDGES] = torchode.arrays.to_numpy(states).transpose(2, 0, 1, 3)[JUDGES]
+    phase = Phase(optimiser="lbfgs", iterations=400, trains=["bias_1"])
+    last = judged(torchode, cohort._replace(amounts=amounts), [phase], validate_every=200)[-1]
+    assert last.validation > last.state.best_loss
+    assert last.state.best_iteration == 0
+
+
 @pytest.mark.parametrize("stop", [3, 4, 8, 9])
 def test_a_judged_fit_goes_on_to_the_bit(torchode, contrary, stop, tmp_path):
     phases = [LONG, Phase(iterations=3)]

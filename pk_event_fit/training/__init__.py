@@ -8,12 +8,12 @@ from .ending import Fitted, finish
 from .fitting import check, fit
 from .losses import floor_of, gradient_step, loss_of, mean_squared_error
 from .settings import OPTIMISERS, PENALTIES, Phase, Training
-from .state import Progress, State, start
+from .state import Progress, State, resumed, start
 from .task import of_cohort as _of_cohort
 from .watch import Watch, dead_layers
 
 __all__ = [
     "OPTIMISERS", "PENALTIES", "Fitted", "Phase", "Progress", "State", "Training", "Watch", "_of_cohort", "batch_of",
-    "check", "dead_layers", "finish", "fit", "floor_of", "gradient_step", "loss_of", "mean_squared_error", "shortened",
-    "start",
+    "check", "dead_layers", "finish", "fit", "floor_of", "gradient_step", "loss_of", "mean_squared_error", "resumed",
+    "shortened", "start",
 ]  # fmt: skip

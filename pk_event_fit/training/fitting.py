@@ -17,7 +17,7 @@ from .curriculum import shortened
 from .matching import refuse
 from .quasi_newton import Flat, iterates
 from .settings import Phase, Training
-from .state import Progress, State, entered
+from .state import Progress, State, entered, resumed
 from .task import Task
 
 
@@ -32,8 +32,8 @@ def fit(
         field: The vector field.
         cohort: Doses and observations.
         settings: How to fit.
-        state: Where to begin: `start(...)`, or an earlier `Progress.state`, which goes on bit for bit, but for `lbfgs`,
-            whose memory begins anew.
+        state: Where to begin: `start(...)`, or an earlier `Progress.state`, which goes on bit for bit; one within a
+            phase by `lbfgs` goes back to the beginning of that phase and takes its iterations again.
         seed: Of the order of the batches.
         subjects: Rows of the cohort to fit to; None for all.
         error: `additive`, or `log` for errors of the logarithm.
@@ -48,6 +48,7 @@ def fit(
         TrainingFailure: The loss or the gradient is not finite; no step was taken from it.
     """
     task = Task(framework, field, cohort, settings, seed, subjects, error, validation)
+    state = resumed(framework.arrays, state)
     for number, phase in enumerate(settings.plan):
         if number < state.phase:
             continue
@@ -78,12 +79,17 @@ class Jury:
             return False
         return (state.iteration - state.best_iteration) // every >= patience
 
-    def seen(self, state: State, candidate: tuple[int, float, Params]) -> tuple[State, float | None]:
-        """The state with the best so far, `candidate` where nobody else judges, and what was judged of it."""
+    def seen(
+        self, state: State, candidate: tuple[int, float, Params], last: bool = False
+    ) -> tuple[State, float | None]:
+        """The state with the best so far, `candidate` where nobody else judges, and what was judged of it.
+
+        The `last` of a phase is judged out of turn: the next begins with the best.
+        """
         if self.judge is None:
             return state.bettered(*candidate), None
         done, every = state.iteration - state.began, self.settings.validate_every
-        if done % (every or 1) and done < self.phase.iterations:
+        if done % (every or 1) and done < self.phase.iterations and not last:
             return state, None
         value = self.judge(state.params)
         return state.bettered(state.iteration, value, state.params), value
@@ -114,6 +120,8 @@ def settle(task: Task, phase: Phase, state: State) -> Iterator[Progress]:
     """A phase by L-BFGS, in float64 outside of the solver; it ends before its iterations where no step is better."""
     jury, objective = Jury(task, phase), task.objective(phase, state.params)
     state, left = jury.opened(state), state.began + phase.iterations - state.iteration
+    if state.iteration == state.began:  # else it is of a checkpoint that does not hold them
+        state = state._replace(first=state.params)
     flat, batch = Flat(task.framework.arrays, state.params, phase.moving(state.params)), objective.batch(0)
     latest: dict[str, Any] = {}
 
@@ -127,17 +135,22 @@ def settle(task: Task, phase: Phase, state: State) -> Iterator[Progress]:
         latest.update(norm=norm, report=report, worst=max(abs(loss), latest.get("worst", 1e-300)))
         return loss, flat.vector(gradient)
 
+    def walk():
+        began = time.perf_counter()
+        for x, loss in iterates(function, flat.vector(state.params), left):
+            yield x, loss, latest["norm"], time.perf_counter() - began, latest["report"]
+            began = time.perf_counter()
+
     if left <= 0 or jury.tired(state):
         return
-    began = time.perf_counter()
-    for x, loss in iterates(function, flat.vector(state.params), left):
+    # One step ahead of what is told: only where there is no further one is it known which was the last.
+    ahead = walk()
+    found = next(ahead, None)
+    while found is not None and not jury.tired(state):
+        (x, loss, *more), found = found, next(ahead, None)
         state = state._replace(iteration=state.iteration + 1, params=flat.placed(x))
-        seconds = time.perf_counter() - began
-        state, validation = jury.seen(state, (state.iteration, loss, state.params))
-        yield Progress(state.iteration, loss, latest["norm"], seconds, latest["report"], state, validation)
-        if jury.tired(state):
-            return
-        began = time.perf_counter()
+        state, validation = jury.seen(state, (state.iteration, loss, state.params), last=found is None)
+        yield Progress(state.iteration, loss, *more, state, validation)
 
 
 def check(

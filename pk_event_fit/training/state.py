@@ -24,6 +24,7 @@ class State(NamedTuple):
         best_params: The parameters then.
         phase: Number of the phase, from 0.
         began: Steps taken when it began.
+        first: The parameters then, where only they can be gone on with; see `resumed`. None elsewhere.
     """
 
     iteration: int
@@ -34,6 +35,7 @@ class State(NamedTuple):
     best_params: Params
     phase: int = 0
     began: int = 0
+    first: Params | None = None
 
     def bettered(self, iteration: int, loss: float, params: Params) -> State:
         """With these as the best parameters, if they are."""
@@ -70,6 +72,17 @@ def start(framework: Framework, params: dict[str, np.ndarray]) -> State:
     arrays = framework.arrays
     placed = {name: arrays.asarray(value) for name, value in params.items()}
     return State(0, placed, arrays.adam_init(placed), 0, math.inf, placed)
+
+
+def resumed(arrays: Arrays, state: State) -> State:
+    """Where a fit that stopped in this state goes on, bit for bit: there, or where its phase began.
+
+    SciPy keeps to itself what L-BFGS has learned of the curvature, so that a phase by it cannot be entered midway.
+    """
+    if state.first is None:
+        return state
+    began, first = state.began, state.first
+    return State(began, first, arrays.adam_init(first), began, math.inf, first, state.phase, began)
 
 
 def entered(arrays: Arrays, state: State, phase: int, from_best: bool) -> State:
