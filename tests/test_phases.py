@@ -10,7 +10,7 @@ from pk_event_fit import job, store, training
 from pk_event_fit.checkpoint import read_checkpoint, write_checkpoint
 from pk_event_fit.cli import compose
 from pk_event_fit.config import from_dict
-from pk_event_fit.data import batch_of
+from pk_event_fit.data import Data, batch_of, load
 from pk_event_fit.errors import CheckpointError, ConfigError
 from pk_event_fit.integrate import predict
 from pk_event_fit.training import Phase, Training, shortened
@@ -18,7 +18,7 @@ from pk_event_fit.training.losses import rates_of
 
 SHAPES = MODEL.shapes(2)
 THREE = [
-    Phase(iterations=3, learning_rate=1e-2, final_learning_rate=1e-3, length=2),
+    Phase(iterations=3, learning_rate=1e-2, final_learning_rate=1e-3, length=1),
     Phase(iterations=2, learning_rate=1e-3, batch_size=2, regularisation={"l2": 0.1}),
     Phase(iterations=3, learning_rate=1e-3, trains=["weight_*"]),
 ]
@@ -182,18 +182,64 @@ def first(framework, cohort, **settings):
     return steps(framework, cohort, [Phase(iterations=1, **settings)])[0]
 
 
-def test_a_number_of_intervals_fits_these_alone(exactly, cohort):
-    own = (predicted(exactly, cohort)[:, :2] - cohort.amounts[:, :2]) ** 2
-    assert first(exactly, cohort, length=2).loss == pytest.approx(own.mean(), rel=1e-12)
+@pytest.mark.parametrize("doses", [1, 2])
+def test_a_number_of_doses_fits_what_comes_before_the_next_alone(exactly, cohort, doses):
+    """Of doses at 12, 24 and 36 h; before the first nothing happens."""
+    known = doses + 1
+    own = (predicted(exactly, cohort)[:, :known] - cohort.amounts[:, :known]) ** 2
+    assert first(exactly, cohort, length=doses).loss == pytest.approx(own.mean(), rel=1e-12)
 
 
 def test_later_intervals_are_not_solved(exactly, cohort):
-    assert first(exactly, cohort, length=2).report.accepted.shape[0] == 2
+    assert first(exactly, cohort, length=1).report.accepted.shape[0] == 2
     assert first(exactly, cohort, length=0.5).report.accepted.shape[0] == 2
 
 
-def test_more_intervals_than_there_are_is_all_of_them(exactly, cohort):
+def test_more_doses_than_there_are_is_all_of_them(exactly, cohort):
+    assert first(exactly, cohort, length=3).loss == first(exactly, cohort).loss
     assert first(exactly, cohort, length=9).loss == first(exactly, cohort).loss
+
+
+def test_an_infusion_is_one_dose_however_many_intervals_it_makes(tmp_path):
+    """Infused from 0 to 2 h and from 12 to 14 h: four intervals."""
+    lines = ["ID,TIME,AMT,RATE,DV", "1,0,100,50,.", "1,1,.,.,3", "1,8,.,.,2", "1,12,100,50,.", "1,13,.,.,4", "1,20,.,.,1"]
+    (tmp_path / "infused.csv").write_text("\n".join(lines) + "\n")
+    settings = Data(source="table", path=str(tmp_path / "infused.csv"), compartments=["central"], measured="central")
+    part = shortened(load(settings), 1)
+    assert part.intervals.duration.tolist() == [[2.0], [10.0]]
+    assert sorted(part.amounts[part.weights > 0].tolist()) == [2.0, 3.0]
+
+
+def test_doses_are_counted_for_each_subject(cohort):
+    """The second was never given the dose at 24 h: its first two last to the end."""
+    bolus = cohort.intervals.bolus.copy()
+    bolus[2, 1] = 0.0
+    part = shortened(cohort._replace(intervals=cohort.intervals._replace(bolus=bolus)), 2)
+    assert part.amounts.shape[1] == 4
+    wanted = np.ones_like(cohort.amounts)
+    wanted[[0, 2, 3], 3] = 0.0
+    np.testing.assert_array_equal(part.weights, wanted)
+
+
+@pytest.mark.parametrize("length", [0.2, 0.125])
+def test_a_length_in_which_nothing_happens_is_refused(cohort, length):
+    """The first dose comes at 12 of 48 h."""
+    with pytest.raises(ConfigError, match=f"length={length}: nothing happens by then"):
+        shortened(cohort, length)
+
+
+def test_a_number_of_doses_for_subjects_without_any_is_refused(cohort):
+    nobody = cohort._replace(intervals=cohort.intervals._replace(bolus=np.zeros_like(cohort.intervals.bolus)))
+    with pytest.raises(ConfigError, match="length=1: nothing happens by then"):
+        shortened(nobody, 1)
+    assert shortened(nobody._replace(initial=np.ones_like(cohort.initial)), 1).amounts.shape == cohort.amounts.shape
+
+
+def test_one_subject_who_was_infused_is_enough(cohort):
+    rate = np.zeros_like(cohort.intervals.bolus)
+    rate[0, 3, 0] = 1.0
+    infused = cohort._replace(intervals=cohort.intervals._replace(rate=rate))
+    assert shortened(infused, 0.25).amounts.shape[1] == 1
 
 
 def test_a_fraction_that_ends_within_an_interval_leaves_out_what_is_observed_later(exactly, cohort):

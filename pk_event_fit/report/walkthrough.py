@@ -179,7 +179,7 @@ def _training(facts: Facts) -> list[Block]:
 
 def _length(length: float) -> str:
     if isinstance(length, int):
-        return f"{length} intervals"
+        return "the first dose" if length == 1 else f"the first {length} doses"
     return "all" if length == 1 else f"the first {100 * length:g} %"
 
 

@@ -27,7 +27,7 @@ class Phase:
         final_learning_rate: At the last, reached by half a cosine; None for the same throughout.
         batch_size: Subjects in a step; None for all of them. Of `adam` alone.
         length: How much of each subject's history is fitted, from its start: a fraction of it, above 0 to 1.0, or a
-            whole number of intervals between doses. Later intervals are not solved.
+            whole number of doses, up to just before the next. Later intervals are not solved.
         regularisation: What is added to the loss, by name, times its factor: `l2`, the mean square of weights, biases
             left out; `derivative`, the mean square of the field at the report points, in units of the root mean square
             slope of what is observed (not of `matching`).
@@ -54,7 +54,7 @@ class Phase:
         whole = isinstance(self.length, int)
         if isinstance(self.length, bool) or not (self.length >= 1 if whole else 0 < self.length <= 1):
             raise ConfigError(
-                f"training.phases: length={self.length}: needs a fraction, above 0 to 1.0, or a number of intervals"
+                f"training.phases: length={self.length}: needs a fraction, above 0 to 1.0, or a number of doses"
             )
         for name, factor in self.regularisation.items():
             if name not in PENALTIES:
