@@ -15,7 +15,7 @@ from pk_event_fit.compartments import lookup
 from pk_event_fit.data import Data, load, shown
 from pk_event_fit.errors import ConfigError
 from pk_event_fit.frameworks import available
-from pk_event_fit.training import Phase, matching
+from pk_event_fit.training import Phase, matching, shortened
 from pk_event_fit.training.matching import slopes_of, smoothed
 from pk_event_fit.training.quasi_newton import iterates
 
@@ -111,6 +111,76 @@ def test_the_mismatch_is_the_weighted_square(exactly, cohort):
     field = np.tanh(y @ PARAMS["weight_0"] + PARAMS["bias_0"]) @ PARAMS["weight_1"] + PARAMS["bias_1"]
     loss = steps(exactly, cohort, [MATCH])[0].loss
     assert loss == pytest.approx((weights * (field - slope) ** 2).sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("length", [0.5, 0.625, 1])
+def test_what_a_length_leaves_out_is_not_matched(exactly, tmp_path, length):
+    """Of 48 h: to 24 h, into the third interval to 30 h, and to the second dose."""
+    cohort = small(tmp_path, points=13)
+    limit = {0.5: 24.0, 0.625: 30.0, 1: 24.0}[length]
+    part = shortened(cohort, length)
+    later = np.broadcast_to((part.times > limit + 1e-6)[None, ..., None], part.amounts.shape).copy()
+    later[:, 2:] |= limit == 24.0
+    other = part._replace(amounts=np.where(later, 7.0, part.amounts))
+    found, wanted = (slopes_of(exactly.arrays, MODEL, each) for each in (other, part))
+    assert len(found.states) == (~later[..., 0]).sum()
+    for one, leaf in zip(found[:3], wanted[:3], strict=True):
+        np.testing.assert_array_equal(one.numpy(), leaf.numpy())
+
+
+def missing(cohort, where):
+    """The cohort, where nothing was observed there, `[B, S, K]`."""
+    seen = np.broadcast_to(~where[..., None], cohort.amounts.shape)
+    return cohort._replace(amounts=np.where(seen, cohort.amounts, np.nan), weights=seen.astype(np.float64))
+
+
+def test_where_points_are_missing_the_others_alone_are_smoothed_and_matched(exactly, tmp_path):
+    cohort = small(tmp_path, subjects=2, points=9)
+    where = np.zeros(cohort.amounts.shape[:3], bool)
+    where[1, 2, [0, 3, 8]] = True
+    found = slopes_of(exactly.arrays, MODEL, missing(cohort, where))
+    part, grid = cohort.amounts[1, 2, ~where[1, 2]], cohort.grid[~where[1, 2]]
+    values, slopes = smoothed(part.T, grid)
+    own = slice(2 * 18 + 9, 2 * 18 + 15)  # of the third interval, whose first nine are of the other subject
+    np.testing.assert_allclose(found.states.numpy()[own], values.T, rtol=1e-12)
+    np.testing.assert_allclose(found.slopes.numpy()[own], slopes.T / 12.0, rtol=1e-12)
+    assert len(found.states) == 2 * 4 * 9 - 3
+    assert float(found.weights.min()) > 0
+
+
+def test_an_interval_that_was_not_observed_is_left_out(exactly, tmp_path):
+    cohort = small(tmp_path, subjects=2, points=9)
+    where = np.zeros(cohort.amounts.shape[:3], bool)
+    where[:, 3] = True
+    found = slopes_of(exactly.arrays, MODEL, missing(cohort, where))
+    wanted = slopes_of(exactly.arrays, MODEL, shortened(cohort, 2))
+    for one, other in zip(found[:3], wanted[:3], strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_a_mean_counts_as_often_as_was_observed(exactly, cohort):
+    weights = np.ones_like(cohort.amounts)
+    weights[2] = 2.0
+    found = slopes_of(exactly.arrays, MODEL, cohort._replace(weights=weights))
+    wanted = slopes_of(exactly.arrays, MODEL, cohort.take(np.array([0, 1, 2, 2, 3])))
+    rows = [np.lexsort(leaf.slopes.numpy().T) for leaf in (found, wanted)]
+    for one, other in zip(found[:3], wanted[:3], strict=True):
+        np.testing.assert_allclose(one.numpy()[rows[0]], other.numpy()[rows[1]], rtol=1e-12)
+
+
+def test_an_interval_with_few_points_is_refused(tmp_path):
+    cohort = small(tmp_path, points=9)
+    where = np.zeros(cohort.amounts.shape[:3], bool)
+    where[2, 1, :5] = True
+    with pytest.raises(ConfigError, match="of interval 1 somebody has 4"):
+        training.check(training.Training(phases=[MATCH]), MODEL, missing(cohort, where), np.arange(4))
+
+
+def test_a_compartment_that_was_never_observed_is_refused(cohort):
+    amounts, weights = cohort.amounts.copy(), np.ones_like(cohort.amounts)
+    amounts[..., 1], weights[..., 1] = np.nan, 0.0
+    with pytest.raises(ConfigError, match="nowhere were all compartments observed"):
+        matching.refuse(cohort._replace(amounts=amounts, weights=weights))
 
 
 def test_nothing_is_solved(exactly, cohort, monkeypatch):

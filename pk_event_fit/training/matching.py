@@ -22,7 +22,7 @@ from ..frameworks.base import Framework, Report
 from .losses import weight_square
 
 POINTS = 8192  # states that are matched at most
-LEAST = 5  # points of an interval
+LEAST = 5  # observed points of an interval
 STRENGTHS = np.logspace(-16, 2, 73)  # of smoothing
 
 
@@ -48,7 +48,8 @@ def refuse(cohort: Cohort) -> None:
     """Raise where there is nothing to match.
 
     Raises:
-        ConfigError: The cohort is a table, or has too few points in an interval, or none at some of them.
+        ConfigError: The cohort is a table, or an interval of it was observed at a few points alone, or none was at
+            all. One without any is left out.
     """
     if cohort.table is not None or cohort.intervals.points is not None:
         raise ConfigError(
@@ -56,9 +57,27 @@ def refuse(cohort: Cohort) -> None:
             "leave this phase out"
         )
     if len(cohort.grid) < LEAST:
-        raise ConfigError(f"training.phases: optimiser=matching: needs data.points={LEAST} or more")
-    if not np.isfinite(cohort.amounts).all():
-        raise ConfigError("training.phases: optimiser=matching: needs every amount observed, and some are missing")
+        raise ConfigError(
+            f"training.phases: optimiser=matching: needs data.points={LEAST} or more in what the phase's length leaves"
+        )
+    counts = _seen(cohort).sum(-1)
+    few = (counts > 0) & (counts < LEAST)
+    if few.any():
+        number = int(np.flatnonzero(few.any(0))[0])
+        raise ConfigError(
+            f"training.phases: optimiser=matching: needs {LEAST} points or more of an interval observed, in all "
+            f"compartments, or none, and of interval {number} somebody has {counts[:, number][few[:, number]].min()}; "
+            "choose another length, or leave this phase out"
+        )
+    if not counts.any():
+        raise ConfigError("training.phases: optimiser=matching: nowhere were all compartments observed at once")
+
+
+def _seen(cohort: Cohort) -> np.ndarray:
+    """Where whole states were observed that count, `[B, S, K]`; the field is asked for nothing else."""
+    there = (cohort.intervals.duration > 0).T[..., None]
+    whole = np.isfinite(cohort.amounts) if cohort.weights is None else cohort.weights > 0
+    return whole.all(-1) & there
 
 
 def smoothed(values: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -94,8 +113,22 @@ def smoothed(values: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndar
     return fitted, CubicSpline(times, fitted, axis=-1)(times, 1)
 
 
+def _smoothed(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
+    """Values and slopes in own time of what was observed, through these points alone; 0 elsewhere: `[B, S, D, K]`."""
+    amounts, seen = cohort.amounts.swapaxes(2, 3), _seen(cohort)
+    values, slopes = np.zeros_like(amounts), np.zeros_like(amounts)
+    for pattern in np.unique(seen[seen.any(-1)], axis=0):
+        subjects, intervals = np.nonzero((seen == pattern).all(-1))
+        place = subjects[:, None], intervals[:, None], slice(None), np.flatnonzero(pattern)
+        found = smoothed(amounts[place].swapaxes(1, 2), cohort.grid[pattern])  # [N, K, D] to [N, D, K]
+        values[place], slopes[place] = (leaf.swapaxes(1, 2) for leaf in found)
+    return values, slopes
+
+
 def slopes_of(arrays: Arrays, field: Callable, cohort: Cohort) -> Slopes:
-    """What is to be matched of a cohort on a grid; subjects who are alike count as one that counts more.
+    """What is to be matched of a cohort on a grid, each point as often as it was observed.
+
+    Subjects who are alike count as one that counts more.
 
     Raises:
         ConfigError: See `refuse`.
@@ -103,12 +136,13 @@ def slopes_of(arrays: Arrays, field: Callable, cohort: Cohort) -> Slopes:
     refuse(cohort)
     part, counts = _different(cohort)
     table, grid = part.intervals, part.grid
-    values, slopes = smoothed(part.amounts.transpose(1, 0, 3, 2), grid)  # [S, B, D, K]
-    there = table.duration > 0
-    slopes = slopes / np.where(there, table.duration, 1.0)[..., None, None]
+    values, slopes = (leaf.swapaxes(0, 1) for leaf in _smoothed(part))  # [S, B, D, K]
+    slopes = slopes / np.where(table.duration > 0, table.duration, 1.0)[..., None, None]
     if table.rate is not None:
         slopes = slopes - table.rate[..., None]
-    weights = np.broadcast_to((there * counts)[..., None, None], slopes.shape)
+    usual = np.ones_like(part.amounts) if part.weights is None else part.weights
+    seen = _seen(part)
+    weights = (usual * seen[..., None] * counts[:, None, None, None]).transpose(1, 0, 3, 2)
     sigma = (weights * slopes**2).sum((0, 1, 3)) / weights.sum((0, 1, 3))
     sigma = np.where(sigma > 0, sigma, 1.0)[:, None]
     weights = weights / weights.sum() / (sigma + slopes**2)
@@ -121,7 +155,8 @@ def slopes_of(arrays: Arrays, field: Callable, cohort: Cohort) -> Slopes:
         covariates = rows(np.broadcast_to(table.covariates[..., None], (*table.covariates.shape, len(grid))))
     if not getattr(field, "autonomous", False):
         t = (table.start[..., None] + table.duration[..., None] * grid).reshape(-1)
-    found = Slopes(rows(values), rows(slopes), rows(weights), covariates, t)
+    found, kept = Slopes(rows(values), rows(slopes), rows(weights), covariates, t), seen.swapaxes(0, 1).reshape(-1)
+    found = Slopes(*(None if leaf is None else leaf[kept] for leaf in found))
     count = len(found.states)
     if count <= POINTS:
         return arrays.table(found)
@@ -136,7 +171,8 @@ def _different(cohort: Cohort) -> tuple[Cohort, np.ndarray]:
     count, table = len(cohort.amounts), cohort.intervals
     leaves = [leaf for leaf in (table.start, table.duration, table.rate, table.covariates) if leaf is not None]
     own = [np.moveaxis(leaf, 1, 0).reshape(count, -1) for leaf in leaves]
-    rows = np.concatenate([cohort.amounts.reshape(count, -1), *own], 1)
+    own += [] if cohort.weights is None else [cohort.weights.reshape(count, -1)]
+    rows = np.concatenate([np.nan_to_num(cohort.amounts).reshape(count, -1), *own], 1)
     _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
     return cohort.take(first), counts.astype(np.float64)
 
