@@ -25,11 +25,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from . import comparison, guide, signals, store, sweep
-from .config import Config
+from .config import Config, without_idle
 from .errors import CheckpointError, ConfigError, PKEventError
 from .frameworks import available
 from .launch import launch, side_by_side
 from .tracking import leave
+from .training import FLAT
 
 _HERE = Path(__file__).resolve().parent
 CONF = next(folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir())
@@ -45,7 +46,12 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         ConfigError: A word is unknown, of the wrong type or out of range.
     """
     with _refusing(overrides):
-        return typed(composed(overrides))
+        config = typed(composed(overrides))
+    if config.training.phases is not None:
+        for word in overrides:  # a value that is the default is seen here alone
+            if found := re.match(rf"\+*training\.({'|'.join(FLAT)})=", word):
+                raise ConfigError(f"{word}: training.phases is set, and each phase has its own {found[1]}; set it there")
+    return config
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
@@ -290,7 +296,8 @@ def _stored(folder: Path) -> Config:
         CheckpointError: It is damaged.
     """
     try:
-        return typed(OmegaConf.create(OmegaConf.load(folder / "config.yaml")))  # type: ignore[arg-type]
+        plain: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=False)
+        return typed(OmegaConf.create(without_idle(plain) if isinstance(plain, dict) else plain))
     except (OmegaConfBaseException, ConfigError, yaml.YAMLError, ValueError, OSError) as error:
         raise CheckpointError(f"{folder / 'config.yaml'}: {_one_line(error)}") from error
 

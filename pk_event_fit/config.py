@@ -19,7 +19,7 @@ from .errors import ConfigError
 from .fields import Mlp, Model
 from .frameworks.base import Solver
 from .study import Study
-from .training import Training
+from .training import FLAT, Training
 
 PRECISIONS = ("auto", "float32", "float64")
 DEVICES = ("cpu", "gpu")
@@ -194,6 +194,14 @@ class Config:
             if model.kinetics is None and data.source != "simulated":
                 raise ConfigError("model.kinetics: name known kinetics for the data, such as pk_1c_depot")
             model.start(model.kinetics or data.kinetics)
+
+
+def without_idle(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored config without what it set beside phases: earlier versions took that and did nothing with it."""
+    training = values.get("training")
+    if not isinstance(training, Mapping) or training.get("phases") is None:
+        return dict(values)
+    return {**values, "training": {name: value for name, value in training.items() if name not in FLAT}}
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from phases import MODEL, PARAMS, assert_same, create, numbers, rows_of, small, steps
 
-from pk_event_fit import job, store, training
+from pk_event_fit import cli, job, store, training
 from pk_event_fit.checkpoint import read_checkpoint, write_checkpoint
 from pk_event_fit.cli import compose
 from pk_event_fit.config import from_dict
 from pk_event_fit.data import Data, batch_of, load
 from pk_event_fit.errors import CheckpointError, ConfigError
+from pk_event_fit.evaluation import read_run
 from pk_event_fit.integrate import predict
 from pk_event_fit.training import Phase, Training, shortened
 from pk_event_fit.training.losses import rates_of
@@ -98,6 +99,21 @@ def test_a_bad_word_for_a_phase_is_refused_in_one_line(word, told):
         compose([f"training.phases=[{word}]"])
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("flat", [{"iterations": 5}, {"learning_rate": 1e-2}, {"batch_size": 2}], ids=str)
+def test_what_phases_stand_in_place_of_is_refused_beside_them(flat):
+    ((name, value),) = flat.items()
+    with pytest.raises(ConfigError, match=rf"training\.{name}={value}: training\.phases"):
+        Training(phases=[Phase()], **flat)
+
+
+@pytest.mark.parametrize("word", ["training.iterations=2000", "++training.learning_rate=1e-3", "training.batch_size=5"])
+@pytest.mark.parametrize("phases", ["training=fast", "training=three_phase", "experiment=michaelis_menten"])
+def test_a_word_that_phases_would_ignore_is_refused_though_it_were_the_default(word, phases):
+    with pytest.raises(ConfigError, match=r"training\.phases is set") as caught:
+        compose([phases, word])
+    assert word.lstrip("+").partition("=")[0] in str(caught.value)
 
 
 def test_the_strategy_of_the_guide_grows_in_length_and_its_rates_do_not():
@@ -338,6 +354,19 @@ def test_a_run_that_stops_at_the_end_of_a_phase_goes_on_to_the_same_bits(config,
     job.run(replace(config, resume=str(tmp_path / "parts")), tmp_path / "parts")
     for name in ("weights.npz", "predictions.npz"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_run_of_before_with_settings_that_phases_ignored_goes_on_and_is_evaluated(config, tmp_path):
+    job.run(config, tmp_path / "run")
+    path = tmp_path / "run" / "config.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("\n  iterations: 2000\n", "\n  iterations: 50\n", 1))
+    assert path.read_text() != text
+    stored = cli._stored(tmp_path / "run")
+    assert (stored.training.phases, read_run(tmp_path / "run").config.training) == (
+        config.training.phases,
+        config.training,
+    )
 
 
 def test_a_run_tells_its_phases(config, tmp_path):

@@ -12,7 +12,7 @@ import yaml
 
 from ..checkpoint import compartments_of, read_weights
 from ..compartments import lookup
-from ..config import Config, from_dict
+from ..config import Config, from_dict, without_idle
 from ..data import Data
 from ..errors import CheckpointError, ConfigError, DataError
 from ..fields import Field, Measured, Mlp, inside
@@ -73,7 +73,7 @@ def read_run(folder: Path) -> Run:
         settings = yaml.safe_load(read_text(folder / "config.yaml") or "")
         if not isinstance(settings, dict):
             raise ConfigError("is no table of settings")
-        config = from_dict(settings)
+        config = from_dict(without_idle(settings))
     except (ConfigError, DataError, yaml.YAMLError, ValueError) as error:
         raise CheckpointError(f"{folder / 'config.yaml'}: {' '.join(str(error).split())}") from error
     field, params = read_weights(folder / "weights.npz")

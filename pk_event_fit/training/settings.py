@@ -15,6 +15,7 @@ from ..errors import ConfigError
 
 OPTIMISERS = ("adam", "lbfgs", "matching")
 PENALTIES = ("l2", "derivative")
+FLAT = ("iterations", "learning_rate", "batch_size")  # settings of a fit without phases
 
 
 @dataclass(kw_only=True)
@@ -103,14 +104,14 @@ class Training:
         batch_size: Subjects in a step; None for all of them.
         clip_norm: Largest gradient norm let through, not in `lbfgs`; None for any.
         checkpoint_every: Iterations between checkpoints.
-        phases: A list of `Phase`, in place of the first three; None for one phase of these.
+        phases: A list of `Phase`, in place of the first three, which must be left as they are; None for one of these.
         validate_every: Iterations between judgements by subjects that are never fitted, `data.validation`; None for
             never. The parameters kept are then those of the lowest loss of these subjects.
         patience: Judgements without improvement after which a phase ends, and goes back to its best parameters; None
             for no such end.
 
     Raises:
-        ConfigError: A value is out of range.
+        ConfigError: A value is out of range, or one of the first three is set beside phases.
     """
 
     iterations: int = 2000
@@ -134,6 +135,11 @@ class Training:
                 self.phases = [phase if isinstance(phase, Phase) else Phase(**phase) for phase in self.phases]
             except TypeError as error:
                 raise ConfigError(f"training.phases: {error}") from error
+            for name in FLAT:
+                if (value := getattr(self, name)) != getattr(Training, name):
+                    raise ConfigError(
+                        f"training.{name}={value}: training.phases is set, and each phase has its own; set it there"
+                    )
 
     @property
     def plan(self) -> list[Phase]:
