@@ -49,8 +49,8 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         config = typed(composed(overrides))
     if config.training.phases is not None:
         for word in overrides:  # a value that is the default is seen here alone
-            if found := re.match(rf"\+*training\.({'|'.join(FLAT)})=", word):
-                raise ConfigError(f"{word}: training.phases is set, and each phase has its own {found[1]}; set it there")
+            if re.match(rf"\+*training\.({'|'.join(FLAT)})=", word):
+                raise ConfigError(f"{word}: training.phases is set, and each phase has its own; set it there")
     return config
 
 

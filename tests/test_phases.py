@@ -218,8 +218,8 @@ def test_more_doses_than_there_are_is_all_of_them(exactly, cohort):
 
 def test_an_infusion_is_one_dose_however_many_intervals_it_makes(tmp_path):
     """Infused from 0 to 2 h and from 12 to 14 h: four intervals."""
-    lines = ["ID,TIME,AMT,RATE,DV", "1,0,100,50,.", "1,1,.,.,3", "1,8,.,.,2", "1,12,100,50,.", "1,13,.,.,4", "1,20,.,.,1"]
-    (tmp_path / "infused.csv").write_text("\n".join(lines) + "\n")
+    rows = ["0,100,50,.", "1,.,.,3", "8,.,.,2", "12,100,50,.", "13,.,.,4", "20,.,.,1"]
+    (tmp_path / "infused.csv").write_text("ID,TIME,AMT,RATE,DV\n" + "".join(f"1,{row}\n" for row in rows))
     settings = Data(source="table", path=str(tmp_path / "infused.csv"), compartments=["central"], measured="central")
     part = shortened(load(settings), 1)
     assert part.intervals.duration.tolist() == [[2.0], [10.0]]

@@ -230,6 +230,15 @@ def test_a_judged_run_goes_on_with_its_history(run, tmp_path):
     assert json.loads((folder / "result.json").read_text())["iterations"] == 6
 
 
-def test_numbers_of_a_judged_state_are_whole(torchode, cohort):
-    arrays, _ = numbers(torchode, judged(torchode, cohort, [Phase(iterations=2)])[-1].state)
-    assert all(np.isfinite(value).all() for value in arrays.values())
+def test_judging_changes_nothing_of_a_fit_but_what_is_kept(torchode, cohort):
+    last = judged(torchode, cohort, [Phase(iterations=2)])[-1].state
+    found, _ = numbers(torchode, last)
+    wanted, _ = numbers(torchode, steps(torchode, cohort, [Phase(iterations=2)], subjects=FITTED)[-1].state)
+    for name in wanted:
+        if not name.startswith("best."):
+            np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)
+    judge = Task(torchode, MODEL, cohort, Training(validate_every=2), 0, FITTED, "additive", JUDGES).judge(Phase())
+    first = training.start(torchode, PARAMS).params
+    assert (last.best_iteration, last.best_loss) == min((2, judge(last.params)), (0, judge(first)), key=lambda p: p[1])
+    for name, value in (last.params if last.best_iteration else first).items():
+        np.testing.assert_array_equal(found[f"best.{name}"], torchode.arrays.to_numpy(value), err_msg=name)

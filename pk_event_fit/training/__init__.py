@@ -13,7 +13,7 @@ from .task import of_cohort as _of_cohort
 from .watch import Watch, dead_layers
 
 __all__ = [
-    "FLAT", "OPTIMISERS", "PENALTIES", "Fitted", "Phase", "Progress", "State", "Training", "Watch", "_of_cohort", "batch_of",
-    "check", "dead_layers", "finish", "fit", "floor_of", "gradient_step", "loss_of", "mean_squared_error", "resumed",
-    "shortened", "start",
+    "FLAT", "OPTIMISERS", "PENALTIES", "Fitted", "Phase", "Progress", "State", "Training", "Watch", "_of_cohort",
+    "batch_of", "check", "dead_layers", "finish", "fit", "floor_of", "gradient_step", "loss_of", "mean_squared_error",
+    "resumed", "shortened", "start",
 ]  # fmt: skip

@@ -147,10 +147,10 @@ def settle(task: Task, phase: Phase, state: State) -> Iterator[Progress]:
     ahead = walk()
     found = next(ahead, None)
     while found is not None and not jury.tired(state):
-        (x, loss, *more), found = found, next(ahead, None)
+        (x, loss, norm, seconds, report), found = found, next(ahead, None)
         state = state._replace(iteration=state.iteration + 1, params=flat.placed(x))
         state, validation = jury.seen(state, (state.iteration, loss, state.params), last=found is None)
-        yield Progress(state.iteration, loss, *more, state, validation)
+        yield Progress(state.iteration, loss, norm, seconds, report, state, validation)
 
 
 def check(
