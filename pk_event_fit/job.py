@@ -21,7 +21,7 @@ from .errors import CheckpointError, ConfigError, PKEventError, SolverFailure, T
 from .fields import estimates
 from .frameworks.base import Framework, Report
 from .metrics.performance import rss_mb, rss_peak_mb, step_times
-from .outcome import Parts, leave_arrays, leave_figures, scores, unit_of
+from .outcome import Parts, leave_arrays, leave_figures, leave_milestone, scores, unit_of
 from .provenance import provenance
 from .record import Recorder
 from .study import variant_of
@@ -98,6 +98,9 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
             framework, parts.field, parts.shown.copied, config.training, parts.state, seed=config.seed,
             subjects=parts.shown.rows, error=config.data.error, validation=parts.judges,
         ):  # fmt: skip
+            # Before it is noted: where a kill comes between, the iteration is taken again, and the file written again.
+            if progress.iteration in (config.training.milestones or ()):
+                leave_milestone(folder, config, parts, progress.state, about)
             recorder.add(progress)
         peak = rss_peak_mb()
         judges = None if config.training.validate_every is None else parts.judges

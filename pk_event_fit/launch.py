@@ -177,7 +177,8 @@ def _clear(folder: Path) -> None:
     """Remove what a job left that was cut off, and nothing else."""
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "wandb", ignore_errors=True)
+    for name in ("milestones", "wandb"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def is_completed(folder: Path) -> bool:

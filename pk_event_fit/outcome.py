@@ -120,7 +120,8 @@ def leave_arrays(
     folder: Path, config: Config, parts: Parts, fitted: training.Fitted, provenance: Mapping[str, Any]
 ) -> None:
     """The model's file and predictions; of a table, one prediction for each observation, and curves between them."""
-    write_weights(folder / "weights.npz", parts.field, fitted.params, _about(config, parts, fitted, provenance))
+    about = _about(config, parts, fitted.iteration, provenance, scores(config, parts, fitted.predicted))
+    write_weights(folder / "weights.npz", parts.field, fitted.params, about)
     cohort, unit = parts.cohort, config.data.observed_unit
     arrays = {"predicted": fitted.predicted, "observed": cohort.amounts, "times": cohort.times}
     if cohort.table is not None:
@@ -130,13 +131,24 @@ def leave_arrays(
     store.write_npz(folder / "predictions.npz", {**arrays, **unfitted}, {"units": units})
 
 
-def _about(config: Config, parts: Parts, fitted: training.Fitted, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def leave_milestone(
+    folder: Path, config: Config, parts: Parts, state: training.State, provenance: Mapping[str, Any]
+) -> None:
+    """The model as it is after so many steps, better or worse: a file as `weights.npz` is, without accuracy."""
+    (folder / "milestones").mkdir(exist_ok=True)
+    params = {name: parts.framework.arrays.to_numpy(value) for name, value in state.params.items()}
+    about = _about(config, parts, state.iteration, provenance)
+    write_weights(folder / "milestones" / f"{state.iteration}.npz", parts.field, params, about)
+
+
+def _about(
+    config: Config, parts: Parts, iteration: int, provenance: Mapping[str, Any], score: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What a model's file says beside its field: what its numbers mean, how it was fitted, where it comes from.
 
     Nothing of the machine, the folder or the time: the same fit leaves the same bytes.
     """
     cohort, own = parts.cohort, parts.framework.settings
-    score = scores(config, parts, fitted.predicted)
     data = {"source": config.data.source, "dataset": config.data.dataset, "digest": cohort.digest}
     trained = {
         "solver": asdict(config.solver),
@@ -148,12 +160,13 @@ def _about(config: Config, parts: Parts, fitted: training.Fitted, provenance: Ma
         "data": data
         | {"fitted": len(parts.fitted), "validation": len(parts.validation), "held_out": len(parts.held_out)}
         | {"forecast": config.data.forecast, "augment": config.data.augment},
-        "accuracy": {key: score[key] for key in score if key not in ("by_compartment", "by_interval")},
     }
+    if score is not None:
+        trained["accuracy"] = {key: score[key] for key in score if key not in ("by_compartment", "by_interval")}
     return {
         "framework": parts.framework.name,
         "seed": config.seed,
-        "iteration": fitted.iteration,
+        "iteration": iteration,
         "compartments": list(cohort.compartments),
         "units": parts.units,
         "trained": trained,

@@ -23,6 +23,7 @@ from pk_event_fit.errors import CheckpointError, ConfigError, SolverFailure, Tra
 from pk_event_fit.fields import Mlp
 from pk_event_fit.frameworks import available
 from pk_event_fit.frameworks.base import Solver
+from pk_event_fit.saving import load_model
 from pk_event_fit.training import Training
 
 ITERATIONS = 6
@@ -525,6 +526,38 @@ def test_the_last_weights_are_kept_where_they_are_the_best(straight):
     found = [float(row[1]) for row in losses(straight)]
     assert found == sorted(found, reverse=True)
     assert json.loads((straight / "result.json").read_text())["kept_iteration"] == ITERATIONS
+
+
+def test_milestones_are_the_weights_after_these_iterations(config, straight, tmp_path):
+    folder = tmp_path / "kept"
+    job.run(further(config, milestones=[2, 5]), folder)
+    assert sorted(path.name for path in (folder / "milestones").iterdir()) == ["2.npz", "5.npz"]
+    assert not (straight / "milestones").exists()
+    assert losses(folder) == losses(straight)
+    for number in (2, 5):
+        run_until(number, SystemExit(), further(config, checkpoint_every=1), tmp_path / str(number), noted=True)
+        model, wanted = load_model(folder / "milestones" / f"{number}.npz"), state(tmp_path / str(number))
+        assert model.about["iteration"] == number
+        for name, value in model.params.items():
+            np.testing.assert_array_equal(value, wanted[f"params.{name}"], err_msg=name)
+
+
+def test_a_killed_run_keeps_the_same_milestones(config, tmp_path):
+    """Killed when the iteration is to be noted, which is a milestone and the last before a checkpoint."""
+    config = further(config, milestones=[4, 6])
+    job.run(config, tmp_path / "whole")
+    run_until(4, SystemExit(), config, tmp_path / "killed")
+    (tmp_path / "killed" / "milestones" / "4.npz").unlink()
+    job.run(replace(config, resume=str(tmp_path / "killed")), tmp_path / "killed")
+    for name in ("4.npz", "6.npz"):
+        pair = [(tmp_path / folder / "milestones" / name).read_bytes() for folder in ("killed", "whole")]
+        assert pair[0] == pair[1]
+
+
+@pytest.mark.parametrize("number", [0, ITERATIONS + 1])
+def test_a_milestone_that_no_fit_gets_to_is_refused(number):
+    with pytest.raises(ConfigError, match=rf"training\.milestones=\[{number}\]: must be 1 to {ITERATIONS}"):
+        Training(iterations=ITERATIONS, milestones=[1, number])
 
 
 def test_a_failed_subject_of_a_batch_is_counted_in_the_cohort():

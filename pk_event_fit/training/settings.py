@@ -109,6 +109,8 @@ class Training:
             never. The parameters kept are then those of the lowest loss of these subjects.
         patience: Judgements without improvement after which a phase ends, and goes back to its best parameters; None
             for no such end.
+        milestones: Iterations after which the parameters are kept as they are, beside those that are kept in the end;
+            None for none. One that no phase gets to is passed over.
 
     Raises:
         ConfigError: A value is out of range, or one of the first three is set beside phases.
@@ -122,6 +124,7 @@ class Training:
     phases: list[Phase] | None = None
     validate_every: int | None = None
     patience: int | None = None
+    milestones: list[int] | None = None
 
     def __post_init__(self):
         _check_counts(self, "training", ("iterations", "batch_size", "checkpoint_every", "validate_every", "patience"))
@@ -140,6 +143,9 @@ class Training:
                     raise ConfigError(
                         f"training.{name}={value}: training.phases is set, and each phase has its own; set it there"
                     )
+
+        if late := [number for number in self.milestones or () if not 1 <= number <= self.total]:
+            raise ConfigError(f"training.milestones={late}: must be 1 to {self.total}, the number of iterations")
 
     @property
     def plan(self) -> list[Phase]:
