@@ -230,7 +230,7 @@ def test_doses_are_counted_for_each_subject(cohort):
     """The second was never given the dose at 24 h: its first two last to the end."""
     bolus = cohort.intervals.bolus.copy()
     bolus[2, 1] = 0.0
-    part = shortened(cohort._replace(intervals=cohort.intervals._replace(bolus=bolus)), 2)
+    part = shortened(cohort._replace(intervals=cohort.intervals._replace(bolus=bolus), begun=None), 2)
     assert part.amounts.shape[1] == 4
     wanted = np.ones_like(cohort.amounts)
     wanted[[0, 2, 3], 3] = 0.0
@@ -245,7 +245,8 @@ def test_a_length_in_which_nothing_happens_is_refused(cohort, length):
 
 
 def test_a_number_of_doses_for_subjects_without_any_is_refused(cohort):
-    nobody = cohort._replace(intervals=cohort.intervals._replace(bolus=np.zeros_like(cohort.intervals.bolus)))
+    table = cohort.intervals._replace(bolus=np.zeros_like(cohort.intervals.bolus))
+    nobody = cohort._replace(intervals=table, begun=None)
     with pytest.raises(ConfigError, match="length=1: nothing happens by then"):
         shortened(nobody, 1)
     assert shortened(nobody._replace(initial=np.ones_like(cohort.initial)), 1).amounts.shape == cohort.amounts.shape

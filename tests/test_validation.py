@@ -49,15 +49,16 @@ def judged(framework, cohort, phases, state=None, **settings):
 
 def test_judges_are_drawn_of_those_that_are_not_held_out(tmp_path):
     settings = Data(subjects=10, held_out=3, validation=2, points=2, path=str(tmp_path / "ten.npz"))
-    left, held_out = data.split(data.load(settings), settings)
-    fitted, judges = data.judges(left, settings)
+    ten = data.load(settings)
+    left, held_out = data.split(ten, settings)
+    fitted, judges = data.judges(left, settings, ten)
     assert (len(fitted), len(judges), len(held_out)) == (5, 2, 3)
     assert sorted([*fitted, *judges, *held_out]) == list(range(10))
 
 
-def test_judges_are_drawn_by_the_seed_of_the_data():
-    left = np.arange(50)
-    drawn = [data.judges(left, Data(subjects=50, validation=5, seed=seed))[1].tolist() for seed in (1, 1, 2)]
+def test_judges_are_drawn_by_the_seed_of_the_data(cohort):
+    left, asked = np.arange(50), [Data(subjects=50, validation=5, seed=seed) for seed in (1, 1, 2)]
+    drawn = [data.judges(left, settings, cohort)[1].tolist() for settings in asked]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
@@ -67,9 +68,9 @@ def test_judges_leave_somebody_to_fit(settings):
         Data(subjects=10, **settings)
 
 
-def test_judges_of_a_file_leave_somebody_to_fit():
+def test_judges_of_a_file_leave_somebody_to_fit(cohort):
     with pytest.raises(ConfigError, match=r"data\.validation=3"):
-        data.judges(np.arange(3), Data(source="file", path="a.npz", validation=3))
+        data.judges(np.arange(3), Data(source="file", path="a.npz", validation=3), cohort)
 
 
 def test_judging_needs_judges():
