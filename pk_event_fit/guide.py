@@ -117,7 +117,8 @@ def _write(
 
 def _title(config: Config) -> str:
     if config.data.source == "simulated":
-        return f"A Neural ODE of {config.data.kinetics.replace('_', ' ')} kinetics"
+        name = config.data.kinetics.replace("_", " ").replace("michaelis menten", "Michaelis-Menten")
+        return f"A Neural ODE of {name} kinetics"
     return f"A Neural ODE of {config.data.dataset or Path(str(config.data.path)).name}"
 
 

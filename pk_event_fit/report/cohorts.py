@@ -108,7 +108,8 @@ def cohort_figure(
         )
         for axis, k in zip(axes.flat, shown, strict=False):
             _panel(axis, cohort, k, (predicted, predicted_times), set(map(int, held_out)), points)
-            axis.set_ylabel(quantity(cohort.compartments[k], unit))
+            axis.set_ylabel(quantity(cohort.compartments[k], unit), fontsize=11)
+            axis.tick_params(labelsize=10)  # of whoever draws, else
             if log:
                 axis.set_yscale("log")
         for axis in axes.flat[len(shown) :]:
@@ -128,7 +129,7 @@ def _below(axes, time_unit: str) -> None:
     """Time under the last panel of each column."""
     for column in range(axes.shape[1]):
         last = max(row for row in range(len(axes)) if axes[row, column].get_visible())
-        axes[last, column].set_xlabel(f"time ({time_unit})")
+        axes[last, column].set_xlabel(f"time ({time_unit})", fontsize=11)
         axes[last, column].tick_params(labelbottom=True)
 
 
