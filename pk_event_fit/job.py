@@ -28,6 +28,7 @@ from .study import variant_of
 from .tracking import Tracker, leave
 
 SCHEMA_VERSION = 1
+UNSEEN = {"validation": "those that judge", "held_out": "those held out", "forecast": "later doses"}
 
 
 def run(config: Config, folder: Path, *, group: str | None = None) -> dict[str, Any]:
@@ -70,9 +71,8 @@ def _fit(config: Config, folder: Path, parts: Parts, about: dict[str, Any]) -> d
     if cohort.ignored:
         end = "a last observation" if cohort.table else f"the end at {cohort.times[-1, -1]:g} h"
         print(f"{cohort.ignored} of the doses come after {end}: they change nothing", flush=True)
-    table = None if cohort.table is None else cohort.table.table
-    if table is not None and (others := {*table.extra, *table.covariates} - {"MDV", config.data.per}):
-        print(f"columns that are not used: {', '.join(sorted(others))}", flush=True)
+    for told in _of_table(config, cohort):
+        print(told, flush=True)
     if (line := data.unfitted(data.summary(cohort))) is not None:
         print(line, flush=True)
     settings = {**asdict(config), "variant": variant, "provenance": about}
@@ -237,6 +237,19 @@ def _measured(parts: Parts, recorder: Recorder, memory: tuple, report: Report | 
     return {"iterations": recorder.state.iteration, "performance": performance, "solver": counts}
 
 
+def _of_table(config: Config, cohort: data.Cohort) -> list[str]:
+    """What a user should know of how a table was read."""
+    if cohort.table is None:
+        return []
+    table, lines, unit = cohort.table.table, [], config.data.observed_unit
+    seen = set(cohort.covariates) if config.data.covariates else set()
+    if others := {*table.extra, *table.covariates} - {"MDV", config.data.per} - seen:
+        lines.append(f"columns that are not used: {', '.join(sorted(others))}")
+    if unit.endswith(("/L", "/mL")) and config.data.volume is None:
+        lines.append(f"warning: observations are in {unit}, and without data.volume so are doses taken to be")
+    return lines
+
+
 def _say(result: Mapping[str, Any], folder: Path, unit: str) -> None:
     score, times = result["accuracy"], result["performance"]
     skill = "" if score["skill"] is None else f", skill {score['skill']:.4f}"
@@ -244,6 +257,9 @@ def _say(result: Mapping[str, Any], folder: Path, unit: str) -> None:
     alike = "" if floor is None else f"; best single curve for all subjects {floor:.4g} {unit}{skill}"
     volume = f"; volume {result['volume']:.4g} L" if "volume" in result else ""
     print(f"fit    rmse {score['rmse']:.4g} {unit}{alike}{volume}")
+    unseen = [f"{score[name]['rmse']:.4g} {unit} of {words}" for name, words in UNSEEN.items() if score.get(name)]
+    if unseen:
+        print(f"unseen rmse {', '.join(unseen)}")
     if times["step_ms"]:
         print(
             f"time   import {times['import_s']:.1f} s, compile {times['compile_s']:.1f} s, "

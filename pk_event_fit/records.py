@@ -117,11 +117,14 @@ def records(histories: Sequence[Iterable[Event]]) -> Records:
         histories: Events of each subject, in any order.
 
     Raises:
-        ScheduleError: An infusion has neither a duration nor a rate, or both; a count or an interval is impossible.
+        ScheduleError: An infusion has neither a duration nor a rate, or both; a count or an interval is impossible; a
+            history is no list of events.
     """
     rows = []
     for subject, history in enumerate(histories):
         events = list(history)
+        if strange := [event for event in events if not isinstance(event, Event)]:  # a Dose is a tuple of numbers
+            raise ScheduleError(f"subject {subject}: needs Dose, Infusion and Reset in a list; holds {strange[0]!r}")
         for number, event in enumerate(events):
             try:
                 rows.append((subject, number, *_row(event)))

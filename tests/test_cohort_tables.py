@@ -161,7 +161,9 @@ def test_what_the_table_lacks_is_said(path, changed, words):
 
 def test_a_compartment_that_is_not_named_is_refused_with_file_and_line(path):
     path.write_text(ROWS.replace("b,30,50,1", "b,30,50,3"))
-    with pytest.raises(ScheduleError, match=r"mine\.csv: subject 1, line 13: compartment 3: choose 1 to 2"):
+    with pytest.raises(
+        ScheduleError, match=r"mine\.csv: subject 1, line 13: compartment 3: choose 1 to 2; data\.compartments"
+    ):
         cohort(path)
 
 
@@ -357,3 +359,12 @@ def test_a_run_says_the_volume_that_was_fitted_and_what_it_did_not_use(path, tmp
     arrays, _ = store.read_npz(tmp_path / "run" / "weights.npz")
     assert result["volume"] == pytest.approx(np.exp(arrays["log_volume"][0]), rel=1e-6)
     assert "columns that are not used: WT" in capsys.readouterr().out
+
+
+def test_a_run_says_who_was_not_seen_and_what_unit_doses_are_in_without_a_volume(path, tmp_path, capsys):
+    seen = ["model=covariate", "data.covariates=[wt]", "data.volume=null", "data.observed_unit=mg/L", "data.held_out=1"]
+    result = run(compose(words(path, *seen)), tmp_path / "run")
+    told = capsys.readouterr().out
+    assert "not used" not in told  # WT was seen by the field
+    assert "observations are in mg/L, and without data.volume so are doses" in told
+    assert f"unseen rmse {result['accuracy']['held_out']['rmse']:.4g} mg/L of those held out" in told

@@ -186,3 +186,9 @@ def test_the_table_is_float64_and_numbers_its_intervals():
     table = cut([Dose(12, 100)], [Dose(24, 1), Dose(36, 1)]).intervals
     assert {leaf.dtype for leaf in (table.start, table.duration, table.bolus)} == {np.dtype(np.float64)}
     assert table.number.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("histories", [[Dose(0.0, 100.0)], [[Dose(0.0, 100.0), 5.0]], [[[0.0, 100.0]]]])
+def test_what_is_no_list_of_events_is_refused(histories):
+    with pytest.raises(ScheduleError, match=r"^subject 0: needs Dose, Infusion and Reset in a list"):
+        schedule(histories, compartments=1)

@@ -48,7 +48,8 @@ def cohort_of(table: Table, settings: Data, name: str, initial: np.ndarray | Non
     try:
         planned = schedule_of(table, settings)
     except ScheduleError as error:
-        raise ScheduleError(f"{name}: {error}") from error
+        hint = "; data.compartments names them" if ": compartment " in str(error) else ""
+        raise ScheduleError(f"{name}: {error}{hint}") from error
     amounts, weights = _slots(table, planned, name, settings)
     intervals = planned.intervals
     arrays = {"amounts": np.nan_to_num(amounts), "weights": weights, "initial": initial}

@@ -128,7 +128,8 @@ def draw_loss(
         if floor:
             words = f"best single curve for all subjects, {floor:.3g} {unit}"
             axis.axhline(floor, color=DOSE, lw=1.2, ls="--", label=words)
-        axis.set_xscale("log")  # most of a fit happens in its first tenth
+        if history["iteration"][0] == 1:  # else it is the later phases of a fit
+            axis.set_xscale("log")  # most of a fit happens in its first tenth
         axis.set_yscale("log")
         # A range of less than a decade has no decade mark, and the minor ones would be without numbers.
         axis.yaxis.set_major_formatter(matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))

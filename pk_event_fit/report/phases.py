@@ -64,10 +64,12 @@ def _some(count: int) -> np.ndarray:
 
 
 def _phases(axis: Any, history: Mapping[str, np.ndarray]) -> None:
-    """Every other phase on grey, each with its name."""
+    """Every other phase of which something is drawn on grey, each with its name."""
     if PHASE not in history:
         return
-    phase, iteration = history[PHASE], history["iteration"]
+    # Of a phase without a loss to draw nothing is said: its name would lie outside of the axes.
+    drawn = np.isfinite(history["loss"])
+    phase, iteration = history[PHASE][drawn], history["iteration"][drawn]
     heads = np.append(0, np.flatnonzero(phase[1:] != phase[:-1]) + 1)
     if len(heads) < 2:
         return
