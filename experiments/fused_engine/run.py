@@ -203,6 +203,50 @@ def growth(quick):
     return found
 
 
+def against(results):
+    """What was asked of the engine, and what was measured."""
+    rows, cycles = results["training"], results["cycles"]
+    best, lean = rows["fused, 2 shards"], rows["fused, 2 shards, lean"]
+    others = {label: row for label, row in rows.items() if label.startswith("diffrax") and "ms" in row}
+    quickest = min(others, key=lambda label: others[label]["ratio"]["median"])
+    plain = rows["diffrax, as it comes"]
+    rate = contestants.flops(best["steps"], Mlp()) / (1e-3 * best["ms"]["median"]) / results["products"]
+
+    def step(name):
+        return cycles[name]["ms"]["median"] / cycles[name]["steps"]
+
+    def three(values):
+        return ", ".join(map(digits, values))
+
+    lines = [
+        [f"training step, against Diffrax's best ({quickest})", "8", digits(others[quickest]["ratio"]["median"])],
+        ["against torchode, torchdiffeq, TorchDyn", "12, 20, 20",
+         three(rows[name]["ratio"]["median"] for name in ("torchode", "torchdiffeq", "torchdyn"))],
+        ["compiling, Diffrax's first step longer by so many times as the engine's (lean)", "3",
+         f"{digits(plain['compile_s'] / best['compile_s'])} ({digits(plain['compile_s'] / lean['compile_s'])})"],
+        ["memory above imports, the engine's (lean) as a part of Diffrax's", "half",
+         f"{digits(best['above_mb'] / plain['above_mb'])} ({digits(lean['above_mb'] / plain['above_mb'])})"],
+        ["arithmetic, of what products of 100 x 64 with 64 x 64 reach", "35 %", f"{digits(100 * rate)} %"],
+        *(
+            [f"exponent of time, {gradient}: 100 to 100,000 subjects, 4 to 1,000 doses", "1.05 at most",
+             three(exponent(results["grown"], gradient, key) for key in ("subjects", "doses"))]
+            for gradient in ("direct", "adjoint")
+        ),
+        ["Van der Pol, ms a step: Diffrax, TorchDyn, torchdiffeq, torchode", "1.5, 10, 12, 20",
+         three(step(name) / step("fused") for name in ("diffrax", "torchdyn", "torchdiffeq", "torchode"))],
+    ]  # fmt: skip
+    return table(["what", "asked", "measured"], lines)
+
+
+def exponent(grown, gradient, key):
+    """Of time, from the least to the most of something that grows, all else at its least."""
+    other = {"subjects": "doses", "doses": "subjects"}[key]
+    least = min(row[other] for row in grown)
+    line = [row for row in grown if row["gradient"] == gradient and row[other] == least and "seconds" in row]
+    first, last = (end(line, key=lambda row: row[key]) for end in (min, max))
+    return float(np.log(last["seconds"] / first["seconds"]) / np.log(last[key] / first[key]))
+
+
 def tables(results):
     rows, best = results["training"], results["training"]["fused, 2 shards"]
     training = [
@@ -229,6 +273,7 @@ def tables(results):
         for row in results["grown"]
     ]  # fmt: skip
     return "\n\n".join([
+        against(results),
         "A training step of the default problem, median (10th to 90th percentile); ratios to `fused, 2 shards` are of "
         "pairs; steps are of all subjects, in libraries that say so those that were kept:",
         table(["", "ms", "ratio", "first step longer by, s", "memory above imports, MB", "steps"], training),
