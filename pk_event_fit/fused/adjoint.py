@@ -119,17 +119,23 @@ def back(engine: Engine, params: Any, table: Interval, tape: Tape, held: Held, c
     def go_on(carry):
         return carry[0] >= 0
 
+    def steps_at(block):
+        return steps_of(engine, tape, asks, order, count, block * STEPS)
+
     def body(carry):
-        block, asked = carry
-        steps = steps_of(engine, tape, asks, order, count, block * STEPS)
-        return block - 1, through(engine, params, table, steps, asked)
+        block, asked, room = carry
+        return block - 1, *through(engine, params, table, steps_at(block), asked, room)
 
     last = (count.max() + STEPS - 1) // STEPS - 1
-    return jax.lax.while_loop(go_on, body, (last, asked))[1]
+    # One room for all blocks: to make it anew would be to write as much as all that goes into it.
+    shapes = jax.eval_shape(lambda: linear(engine, params, table, steps_at(last), asked.table is not None).room())
+    room = [jnp.zeros(part.shape, part.dtype) for part in shapes]
+    return jax.lax.while_loop(go_on, body, (last, asked, room))[1]
 
 
-def linear(engine: Engine, params: Any, rows: Interval, steps: Steps, moves: bool) -> Linearised:
+def linear(engine: Engine, params: Any, table: Interval, steps: Steps, moves: bool) -> Linearised:
     """The field at all stages of some steps; `moves`: whether anybody asks for the cotangent of the intervals."""
+    rows = rows_at(table, steps)
     stages, begin = engine.method.trials, steps.begin
     own = begin[:, None] + jnp.asarray(engine.method.c[:stages], begin.dtype)[:, None] * steps.length[:, None]
     inside = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], stages, 1), inner(rows))
@@ -143,11 +149,16 @@ def linear(engine: Engine, params: Any, rows: Interval, steps: Steps, moves: boo
     return Linearised(rhs, inputs, params, varied, (own, fixed))
 
 
-def through(engine: Engine, params: Any, table: Interval, steps: Steps, asked: Asked) -> Asked:
-    """Go backward through some steps."""
-    method, rows = engine.method, jax.vmap(rows_of, (None, 0))(table, steps.interval)
+def rows_at(table: Interval, steps: Steps) -> Interval:
+    """The rows that steps are in, leaves `[C, B, ...]`."""
+    return jax.vmap(rows_of, (None, 0))(table, steps.interval)
+
+
+def through(engine: Engine, params: Any, table: Interval, steps: Steps, asked: Asked, room: list) -> tuple[Asked, list]:
+    """Go backward through some steps; `room` is of steps before."""
+    method, rows = engine.method, rows_at(table, steps)
     stages, moves = method.trials, asked.table is not None
-    field = linear(engine, params, rows, steps, moves)
+    field = linear(engine, params, table, steps, moves)
     kept = kept_of(table, steps)
     a = jnp.asarray(method.a, steps.begin.dtype)[:, :stages, None, None]
 
@@ -170,14 +181,14 @@ def through(engine: Engine, params: Any, table: Interval, steps: Steps, asked: A
         return y, closing, room, starts.at[k].set(y)
 
     closing = (asked.params, jax.tree.map(jnp.zeros_like, inner(rows)) if moves else None)
-    carry = (asked.y, closing, field.room(), jnp.zeros_like(steps.asked))
+    carry = (asked.y, closing, field.again(room), jnp.zeros_like(steps.asked))
     y, (given, ends), room, starts = jax.lax.fori_loop(0, STEPS, body, carry)
     more, varied = field.gather(room)
     asked = asked._replace(y=y, params=jax.tree.map(jnp.add, given, more))
     if not moves:
-        return asked
+        return asked, room
     varied = jax.tree.map(lambda leaf, end: leaf.reshape(STEPS, stages, *leaf.shape[1:]).sum(1) + end, varied, ends)
-    return by_interval(steps, len(table.duration), varied, starts, asked)
+    return by_interval(steps, len(table.duration), varied, starts, asked), room
 
 
 def kept_of(table: Interval, steps: Steps) -> Any:

@@ -108,6 +108,10 @@ class Linearised:
         """Room for what `pull` leaves, of all batches."""
         return [jnp.zeros(leaf.shape, leaf.dtype) for leaf in self.whole.left]
 
+    def again(self, room: list) -> list:
+        """Room that was used before: of what each batch has of its own all is written over, sums begin anew."""
+        return [jnp.zeros_like(part) if axis is None else part for part, axis in zip(room, self.sides, strict=True)]
+
     def pull(self, k: Any, cotangent: Any, room: list) -> tuple[Any, list]:
         """The cotangent of the k-th batch's states, and the room with what that leaves."""
         at = k * self.size
