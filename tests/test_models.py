@@ -52,7 +52,9 @@ TABLE = {"source": "table", "compartments": ["central"], "measured": "central", 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("data") / "cohort.npz")
+    path = str(tmp_path_factory.mktemp("data") / "cohort.npz")
+    cohort(path)  # which writes it
+    return path
 
 
 @pytest.fixture
