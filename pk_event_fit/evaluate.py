@@ -73,6 +73,8 @@ def main(line: Sequence[str] | None = None) -> int:
 def members(folder: Path) -> list[Path]:
     """The completed runs of a sweep, in the order of its jobs; any other folder as it is.
 
+    Of a cross-validation those that left somebody out: a fit of all has no part in it.
+
     Raises:
         ConfigError: No run of the sweep was completed.
     """
@@ -84,7 +86,8 @@ def members(folder: Path) -> list[Path]:
         raise ConfigError(f"{folder}: no run of this sweep was completed")
     if len(done) < len(jobs):
         print(f"left out   {', '.join(one.name for one in jobs if one not in done)}: not completed", file=sys.stderr)
-    return done
+    parts = [one for one in done if read_run(one).config.data.fold is not None]
+    return parts or done
 
 
 def amended(run: Run, words: Sequence[str]) -> Config:

@@ -47,3 +47,17 @@ def test_a_sweep_of_which_nothing_was_completed_is_refused(sweep, capsys):
 def test_a_run_is_evaluated_into_its_own_folder(sweep):
     assert evaluate.main([str(sweep / "2")]) == 0
     assert json.loads((sweep / "2" / "evaluation" / "evaluation.json").read_text())["members"] == 1
+
+
+def test_of_a_cross_validation_the_fit_of_all_has_no_part(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "figures", lambda *_, **__: ({}, {}))
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    store.write_json(folder / "plan.json", {})
+    for name, fold in (("0", None), ("1", 0), ("2", 1)):
+        own = settings(NETWORK, held_out=0, folds=2, fold=fold)
+        store.write_json(finished(folder / name, own) / "result.json", {"status": "completed"})
+    assert evaluate.main([str(folder)]) == 0
+    found = json.loads((folder / "evaluation" / "evaluation.json").read_text())
+    assert [one["fold"] for one in found["folds"]] == [0, 1]
