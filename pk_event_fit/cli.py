@@ -29,14 +29,13 @@ from .config import Config, without_idle
 from .errors import CheckpointError, ConfigError, PKEventError
 from .frameworks import available
 from .launch import launch, side_by_side
+from .plain import check_shape, check_words
 from .tracking import leave
-from .training import FLAT
 
 _HERE = Path(__file__).resolve().parent
 CONF = next(folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir())
 
 ConfigStore.instance().store(name="schema", node=Config)
-LISTED = re.compile(r"data\.doses\.\d+\.\w+|training\.phases\.\d+\.\w+(\.\w+)?")  # settings by name within a list
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:
@@ -47,10 +46,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     """
     with _refusing(overrides):
         config = typed(composed(overrides))
-    if config.training.phases is not None:
-        for word in overrides:  # a value that is the default is seen here alone
-            if re.match(rf"\+*training\.({'|'.join(FLAT)})=", word):
-                raise ConfigError(f"{word}: training.phases is set, and each phase has its own; set it there")
+    check_words(overrides, config)
     return config
 
 
@@ -91,7 +87,7 @@ def typed(composed: DictConfig) -> Config:
     """
     # As plain values first: a key that `+` added to a typed node stays on it unseen.
     plain: Any = OmegaConf.to_container(composed, resolve=False)
-    _check_shape(plain)
+    check_shape(plain)
     try:
         config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(plain)))
     except OmegaConfBaseException as error:
@@ -102,24 +98,6 @@ def typed(composed: DictConfig) -> Config:
         if unknown := [name for name in getattr(config.study, key) if name not in available()]:
             raise ConfigError(f"study.{key}: there is no {', '.join(unknown)}; choose of {', '.join(available())}")
     return config
-
-
-def _check_shape(plain: Any) -> None:
-    """Refuse what the schema lets through, or would refuse without naming the key."""
-    if not isinstance(plain, dict):
-        raise ConfigError(f"config: is a {type(plain).__name__}; needs settings by name")
-    for part in dataclasses.fields(Config):
-        value = plain.get(part.name, {})
-        if part.default_factory is not dataclasses.MISSING and not isinstance(value, dict):
-            names = ", ".join(entry.name for entry in dataclasses.fields(part.default_factory()))  # type: ignore[arg-type]
-            raise ConfigError(f"{part.name}={value}: needs settings by name: {names}")
-    for key, value in _leaves(plain):
-        if isinstance(value, str) and "${" in re.sub(r"\$\{[\w.\[\]]+\}", "", value):
-            raise ConfigError(f"{key}={value}: only plain references such as ${{seed}} are resolved")
-        if value == "???":
-            raise ConfigError(f"{key}=???: needs a value")
-        if re.search(r"\.\d+\.\D", key) and not LISTED.fullmatch(key):
-            raise ConfigError(f"{key}={value}: a list takes plain values, not settings by name")
 
 
 _jobs: list[tuple[Path, int]] = []
@@ -300,17 +278,6 @@ def _stored(folder: Path) -> Config:
         return typed(OmegaConf.create(without_idle(plain) if isinstance(plain, dict) else plain))
     except (OmegaConfBaseException, ConfigError, yaml.YAMLError, ValueError, OSError) as error:
         raise CheckpointError(f"{folder / 'config.yaml'}: {_one_line(error)}") from error
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _leaves(value, f"{prefix}{key}.")
-    elif isinstance(node, list):
-        for k, value in enumerate(node):
-            yield from _leaves(value, f"{prefix}{k}.")
-    else:
-        yield prefix[:-1], node
 
 
 def _one_line(error: BaseException) -> str:

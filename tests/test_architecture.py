@@ -26,7 +26,7 @@ LAYERS = [
     ["data"],
     ["training", "metrics", "report", "tracking", "study", "models"],
     ["config", "checkpoint", "export", "workspace"],
-    ["provenance", "record", "outcome", "saving", "evaluation"],
+    ["provenance", "record", "outcome", "saving", "evaluation", "plain"],
     ["job"],
     ["probes", "comparison", "launch"],
     ["guide"],
