@@ -39,7 +39,10 @@ BARE = 40  # steps of each subject in `bare`
 
 
 def training(name: str, options: dict[str, Any]) -> tuple[Callable[[], float], Callable[[], float]]:
-    """A training step of the default problem, and how many steps of all subjects its last solve kept or took."""
+    """A training step of the default problem, and how many steps of all subjects its last solve kept (or took).
+
+    The engine says after that how many it tried, those kept among them.
+    """
     if name == "bare":
         return bare(), lambda: 100.0 * BARE
     data = load(Data())
@@ -63,7 +66,11 @@ def engine(data, weights, solver, options):
         last[0] = next(progress)
         return last[0].loss
 
-    return step, lambda: float(np.asarray(last[0].report.accepted).sum())
+    def steps():
+        kept, again = (float(np.asarray(part).sum()) for part in (last[0].report.accepted, last[0].report.rejected))
+        return kept, kept + again
+
+    return step, steps
 
 
 def bare() -> Callable[[], float]:
@@ -101,11 +108,15 @@ def bare() -> Callable[[], float]:
     return lambda: float(np.asarray(step(*given)[0]).sum())
 
 
-def flops(steps: float, model: Mlp) -> float:
-    """Of a training step, 2 for each product that is added: forward, and twice as many backward."""
+def flops(steps: float, model: Mlp, tried: float | None = None) -> float:
+    """Of a training step, 2 for each product that is added: forward, and twice as many backward.
+
+    With `tried`, all that the engine does: steps that were tried in vain, and the field evaluated anew on the way back.
+    """
     sizes = [2, *model.hidden, 2]
     products = sum(one * other for one, other in itertools.pairwise(sizes))
-    return steps * STAGES * 2 * products * 3
+    evaluations = 3 * steps if tried is None else tried + 3 * steps
+    return evaluations * STAGES * 2 * products
 
 
 def products(seconds: float = 1.0) -> float:

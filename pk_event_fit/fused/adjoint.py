@@ -22,9 +22,9 @@ from ..intervals import Interval
 from .dense import Held, cumulate, gather
 from .forward import Engine, inner, rows_of
 from .linear import Linearised, merged
-from .tape import Tape
+from .tape import Tape, at, put
 
-STEPS = 6  # that are linearised at once
+STEPS = 3  # that are linearised at once: what they leave behind is to stay in the cache of a core
 
 
 class Asked(NamedTuple):
@@ -166,19 +166,19 @@ def through(engine: Engine, params: Any, table: Interval, steps: Steps, asked: A
         k = STEPS - 1 - number
         y, closing, room, starts = carry
         if kept is not None:
-            y = kept[k][:, None] * y
+            y = at(kept, k)[:, None] * y
         y, closing = closed(engine, params, rows, steps, k, y, closing)
-        h = steps.length[k][:, None]
-        slopes = h * a[-1] * y + steps.slopes[k, :stages]
+        h = at(steps.length, k)[:, None]
+        slopes = h * a[-1] * y + at(steps.slopes, k)[:stages]
 
         def stage(number, carry):
             j = stages - 1 - number
             y, slopes, room = carry
-            change, room = field.pull(k * stages + j, slopes[j], room)
-            return y + change, slopes + h * a[j] * change, room
+            change, room = field.pull(k * stages + j, at(slopes, j), room)
+            return y + change, slopes + h * at(a, j) * change, room
 
-        y, _, room = jax.lax.fori_loop(0, stages, stage, (y + steps.asked[k], slopes, room))
-        return y, closing, room, starts.at[k].set(y)
+        y, _, room = jax.lax.fori_loop(0, stages, stage, (y + at(steps.asked, k), slopes, room))
+        return y, closing, room, put(starts, k, y)
 
     closing = (asked.params, jax.tree.map(jnp.zeros_like, inner(rows)) if moves else None)
     carry = (asked.y, closing, field.again(room), jnp.zeros_like(steps.asked))
@@ -202,17 +202,17 @@ def kept_of(table: Interval, steps: Steps) -> Any:
 
 def closed(engine: Engine, params: Any, rows: Interval, steps: Steps, k: Any, y: Any, closing: Any) -> tuple[Any, Any]:
     """What report points ask of a last stage that no next step takes over."""
-    row = jax.tree.map(lambda leaf: leaf[k], inner(rows))
-    closes = steps.closes[k][:, None]
-    slope = jnp.where(closes, steps.slopes[k, -1], 0)
+    row = jax.tree.map(lambda leaf: at(leaf, k), inner(rows))
+    closes = at(steps.closes, k)[:, None]
+    slope = jnp.where(closes, at(steps.slopes, k)[-1], 0)
 
     def pull():
-        own = steps.begin[k] + steps.length[k]
-        state = steps.inputs[k, -1]
+        own = at(steps.begin, k) + at(steps.length, k)
+        state = at(steps.inputs, k)[-1]
         _, give = jax.vjp(lambda state, params, row: engine.rhs(own, state, params, row), state, params, row)
         there, given, table = give(slope)
         total, ends = closing
-        ends = None if ends is None else jax.tree.map(lambda leaf, value: leaf.at[k].set(value), ends, table)
+        ends = None if ends is None else jax.tree.map(lambda leaf, value: put(leaf, k, value), ends, table)
         return y + there, (jax.tree.map(jnp.add, total, given), ends)
 
     return jax.lax.cond(closes.any(), pull, lambda: (y, closing))

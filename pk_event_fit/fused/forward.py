@@ -9,11 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from ..intervals import Interval
 from .methods import Method
-from .tape import Moment, Tape, packed, unpacked
+from .tape import Moment, Tape, at, packed, put, unpacked
 
 LEAST, MOST, SAFETY = 0.2, 10.0, 0.9  # how much a step may change at once, and how much of what is allowed is taken
 CONTROL = (0.1, 0.7, 0.0)  # P, I and D
@@ -108,8 +109,8 @@ def stages(engine: Engine, params: Any, row: Interval, moment: Moment, h: Any) -
 
     def body(k, carry):
         inputs, slopes = carry
-        y = moment.y + h[:, None] * weighted(a[k], slopes)
-        return inputs.at[k].set(y), slopes.at[k].set(engine.rhs(moment.own + c[k] * h, y, params, row))
+        y = moment.y + h[:, None] * (at(a, k)[:, None, None] * slopes).sum(0)
+        return put(inputs, k, y), put(slopes, k, engine.rhs(moment.own + at(c, k) * h, y, params, row))
 
     blank = jnp.zeros((len(c), *moment.y.shape), h.dtype)
     carry = blank.at[0].set(moment.y), blank.at[0].set(moment.slope)
@@ -119,8 +120,7 @@ def stages(engine: Engine, params: Any, row: Interval, moment: Moment, h: Any) -
         return jax.lax.fori_loop(1, len(c), body, carry)
     states, slopes = [moment.y], [moment.slope]
     for k in range(1, len(c)):
-        terms = [float(x) * slope for x, slope in zip(engine.method.a[k], slopes, strict=False) if x]
-        states.append(moment.y + h[:, None] * functools.reduce(jnp.add, terms))
+        states.append(moment.y + h[:, None] * weighted(engine.method.a[k], slopes))
         slopes.append(engine.rhs(moment.own + c[k] * h, states[-1], params, row))
     return jnp.stack(states), jnp.stack(slopes)
 
@@ -135,9 +135,10 @@ def heavy(engine: Engine, params: Any, row: Interval, y: Any) -> bool:
     return large(jax.make_jaxpr(engine.rhs)(y[:, 0], y, params, row).jaxpr)
 
 
-def weighted(weights: Any, slopes: Any) -> Any:
-    """A sum over stages, `[B, D]`."""
-    return (jnp.asarray(weights, slopes.dtype)[:, None, None] * slopes).sum(0)
+def weighted(weights: np.ndarray, slopes: Any) -> Any:
+    """A sum over stages, `[B, D]`, written out: so it is part of the kernel that needs it."""
+    terms = [float(weight) * slope for weight, slope in zip(weights, slopes, strict=False) if weight]
+    return functools.reduce(jnp.add, terms)
 
 
 def trial(
@@ -235,7 +236,7 @@ def run(
         )
         moment, tried = trial(engine, params, row, moment, tolerance, number, count)
         tried = tried._replace(inputs=tried.inputs[: tape.inputs.shape[1]])
-        tape = jax.tree.map(lambda leaf, value: leaf.at[number].set(value), tape, tried)
+        tape = jax.tree.map(lambda leaf, value: put(leaf, number, value), tape, tried)
         return number + 1, packed(moment), row, tape
 
     moment = moment._replace(kept=jnp.full_like(moment.kept, -1))

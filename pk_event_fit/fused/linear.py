@@ -116,13 +116,17 @@ class Linearised:
         """The cotangent of the k-th batch's states, and the room with what that leaves."""
         at = k * self.size
         leaves = [
-            leaf if axis is None else jax.lax.dynamic_slice_in_dim(leaf, at, self.size, axis)
+            leaf
+            if axis is None
+            else jax.lax.dynamic_slice_in_dim(leaf, at, self.size, axis, allow_negative_indices=False)
             for leaf, axis in zip(self.leaves, self.axes, strict=True)
         ]
         first, *left = self.one.first(*leaves, cotangent)
         filled = [
             # What batches share is already a sum over rows, as where one step of the program leads to all cotangents.
-            part + value if axis is None else jax.lax.dynamic_update_slice_in_dim(part, value, at, axis)
+            part + value
+            if axis is None
+            else jax.lax.dynamic_update_slice_in_dim(part, value, at, axis, allow_negative_indices=False)
             for part, value, axis in zip(room, left, self.sides, strict=True)
         ]
         return first, filled

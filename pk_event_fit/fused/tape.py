@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 
@@ -119,6 +120,16 @@ class Tape(NamedTuple):
     def stop(self) -> Any:
         """Own time at its end."""
         return self.dense[..., -1]
+
+
+def at(leaf: Any, k: Any) -> Any:
+    """Row k of an array. `leaf[k]` would look whether k is within, and each such look is a kernel, in every turn."""
+    return jax.lax.dynamic_index_in_dim(leaf, k, 0, keepdims=False, allow_negative_indices=False)
+
+
+def put(leaf: Any, k: Any, value: Any) -> Any:
+    """The array with another row k; likewise."""
+    return jax.lax.dynamic_update_index_in_dim(leaf, value, k, 0, allow_negative_indices=False)
 
 
 def blank(rows: int, stages: int, like: Any) -> Tape:
