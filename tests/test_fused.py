@@ -67,7 +67,7 @@ def test_report_points_before_a_time_are_counted(points):
     ]
     expected = (grid[interval, :, np.arange(3)] < own[..., None]).sum(-1)
     np.testing.assert_array_equal(dense.before(jnp.asarray(grid), jnp.asarray(interval), jnp.asarray(own)), expected)
-    shared = dense.before(jnp.asarray(grid[0, :, 0]), None, jnp.asarray(own))
+    shared = dense.before(grid[0, :, 0], None, jnp.asarray(own))
     np.testing.assert_array_equal(shared, np.searchsorted(grid[0, :, 0], own))
 
 

@@ -25,6 +25,7 @@ from pk_event_fit.metrics.performance import rss_mb, rss_peak_mb
 MODULE = "experiments.fused_engine.run"
 RESULTS = Path(__file__).parent / "results.json"
 LIMIT = 300.0  # seconds for what a worker is asked once
+CALLS = 20  # solves of a block: of a few milliseconds would be measured how a process wakes up
 CYCLES = ("fused", "diffrax", "torchdyn", "torchdiffeq", "torchode")
 HELD: dict = {}
 
@@ -136,7 +137,7 @@ def main():
         ),
         "cycles": lambda: measure(
             {name: ("cycle", {"name": name, "batch": 8 if quick else 256}) for name in CYCLES},
-            rounds, 1 if quick else 3, "fused",
+            rounds, 1 if quick else CALLS, "fused",
         ),
         "products": together_products,
         "programs": programs,

@@ -123,9 +123,9 @@ class JaxArrays(Arrays):
         jax.debug.callback(note, value)
 
     def adam_init(self, params):
-        state = optax.scale_by_adam().init(params)
-        # Put on the device like what an update returns: it would else be compiled again at its second call.
-        return jax.device_put(Moments(state.count, state.mu, state.nu), self.device)
+        # Zeros by NumPy: for those of each shape JAX would compile a program.
+        mean, square = ({name: self.asarray(np.zeros(value.shape)) for name, value in params.items()} for _ in range(2))
+        return self.adam_restore(0, mean, square)
 
     def adam_update(self, params, gradient, moments, learning_rate):
         state = optax.ScaleByAdamState(count=moments.count, mu=moments.mean, nu=moments.square)
@@ -134,4 +134,5 @@ class JaxArrays(Arrays):
         return params, Moments(state.count, state.mu, state.nu)
 
     def adam_restore(self, count, mean, square):
-        return Moments(jax.device_put(jnp.asarray(count, jnp.int32), self.device), mean, square)
+        # Put on the device like what an update returns: it would else be compiled again at its second call.
+        return Moments(jax.device_put(np.asarray(count, np.int32), self.device), mean, square)

@@ -76,10 +76,10 @@ class Fused(Framework):
 
     def solve_table(self, rhs, params, initial, table: Interval, grid):
         """See `Framework.solve_table`."""
-        engine = Engine(rhs, METHODS[self.solver.method], self.control, self.solver.max_steps, self.memory)
+        shared = grid if table.points is None else None
+        engine = Engine(rhs, METHODS[self.solver.method], self.control, self.solver.max_steps, self.memory, shared)
         work = functools.partial(
-            solve, engine, grid=grid if table.points is None else None, group=min(len(table.duration), GROUP),
-            keep=self.solver.gradient == "direct", most=self.most,
+            solve, engine, group=min(len(table.duration), GROUP), keep=self.solver.gradient == "direct", most=self.most,
         )  # fmt: skip
         tolerance = tuple(jnp.asarray(x, initial.dtype) for x in (self.solver.rtol, self.solver.atol))
         if self.shards == 1:

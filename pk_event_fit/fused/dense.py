@@ -32,21 +32,34 @@ def before(points: Any, interval: Any, own: Any) -> Any:
     """How many report points of an interval come before an own time, by halving, `[..., B]`.
 
     Args:
-        points: Own times, `[K]` for all, or `[Q, K, B]`.
+        points: Own times, numbers `[K]` for all, or `[Q, K, B]`.
         interval: `[..., B]`.
         own: `[..., B]`.
     """
     shared = points.ndim == 1
     number, subjects = points.shape[0 if shared else 1], jnp.arange(own.shape[-1])
-    widths = 2 ** np.arange(number.bit_length(), dtype=np.int32)[::-1]
+    least, more = at_least(points, own) if shared else (jnp.zeros(own.shape, jnp.int32), number)
+    widths = 2 ** np.arange(more.bit_length(), dtype=np.int32)[::-1]
 
     def body(k, found):
         more = found + jnp.asarray(widths)[k]
         at = jnp.minimum(more, number) - 1
-        point = points[at] if shared else points[interval, at, subjects]
+        point = jnp.asarray(points)[at] if shared else points[interval, at, subjects]
         return jnp.where((more <= number) & (point < own), more, found)
 
-    return jax.lax.fori_loop(0, len(widths), body, jnp.zeros(own.shape, jnp.int32))
+    return jax.lax.fori_loop(0, len(widths), body, least)
+
+
+def at_least(points: np.ndarray, own: Any) -> tuple[Any, int]:
+    """How many points there are in cells of time before that of an own time, and the most that there are in a cell.
+
+    Points that lie evenly are one in a cell at most, and little is left to halve. There are as many cells as some power
+    of two, so that the cell of a time is no question of rounding.
+    """
+    cells = 2 ** len(points).bit_length()
+    counts = np.bincount(np.clip(points * cells, 0, cells).astype(int), minlength=cells + 1)
+    table = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int32)
+    return jnp.asarray(table)[jnp.clip(own * cells, 0, cells).astype(jnp.int32)], int(counts.max())
 
 
 def holder(tape: Tape, last: Any, points: Any, count: int) -> Any:
@@ -58,7 +71,7 @@ def holder(tape: Tape, last: Any, points: Any, count: int) -> Any:
     Args:
         tape: The tape.
         last: Each subject's last trial that was kept, -1 for none, `[B]`.
-        points: Own times, `[K]` for all, or `[Q, K, B]`.
+        points: Own times, numbers `[K]` for all, or `[Q, K, B]`.
         count: Number of intervals, Q.
     """
     number, size = points.shape[0 if points.ndim == 1 else 1], len(last)
@@ -80,7 +93,7 @@ def interpolate(tape: Tape, last: Any, points: Any, count: int) -> tuple[Any, He
     Args:
         tape: The tape.
         last: As in `holder`.
-        points: Own times, `[K]` for all, or `[Q, K, B]`.
+        points: Own times, numbers `[K]` for all, or `[Q, K, B]`.
         count: Number of intervals, Q.
 
     Returns:

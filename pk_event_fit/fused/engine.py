@@ -61,18 +61,17 @@ class Written(NamedTuple):
 
 
 def solve(
-    engine: Engine, params: Any, initial: Any, table: Interval, tolerance: tuple, grid: Any = None, *, group: int,
-    keep: bool | None, most: int | None = None,
+    engine: Engine, params: Any, initial: Any, table: Interval, tolerance: tuple, *, group: int, keep: bool | None,
+    most: int | None = None,
 ) -> tuple[Any, Report]:  # fmt: skip
     """Solve a table of intervals.
 
     Args:
-        engine: Field, method and limits.
+        engine: Field, method, limits and report points.
         params: What the field is made of.
         initial: mg, `[B, D]`.
         table: Leaves `[S, B, ...]`.
         tolerance: Relative and absolute, numbers or `[B, 1]`.
-        grid: Own times of report points, `[K]`; None where the table has each subject's own.
         group: Intervals in a chunk: at its end subjects wait for each other.
         keep: Whether the tapes are kept for the way back; else each chunk is solved once more there. None for
             derivatives in forward mode, and none backward.
@@ -81,7 +80,7 @@ def solve(
     Returns:
         `[S, K, B, D]`, and a `Report` with leaves `[S, B]`.
     """
-    work = functools.partial(together, engine, params, grid=grid, group=group, keep=keep)
+    work = functools.partial(together, engine, params, group=group, keep=keep)
     row = by_axis(lambda _, leaf, __: leaf[0], table._replace(points=None))
     most = most or (SUBJECTS if heavy(engine, params, inner(row), initial) else LIGHT)
     if len(initial) > most:
@@ -91,15 +90,14 @@ def solve(
     return states[:, :, : len(initial)], jax.tree.map(lambda leaf: leaf[:, : len(initial)], report)
 
 
-def together(engine: Engine, params: Any, initial: Any, table: Interval, tolerance: tuple, *, grid, group, keep):
+def together(engine: Engine, params: Any, initial: Any, table: Interval, tolerance: tuple, *, group, keep):
     """See `solve`, of as many subjects as a loop takes."""
     count = len(table.duration)
     chunk = functools.partial(plain, engine) if keep is None else differentiable(engine, keep)
 
     def advance(carry, rows):
         y, step = carry
-        points = rows.points if grid is None else jnp.asarray(grid, y.dtype)
-        solved = chunk(params, rows._replace(points=None), y, step, tolerance, points)
+        solved = chunk(params, rows._replace(points=None), y, step, tolerance, rows.points)
         return (solved.y, solved.step), (solved.states, solved.report)
 
     carry = (initial, jnp.zeros(len(initial), initial.dtype))
@@ -209,6 +207,7 @@ def zeros(cotangent: Any) -> Any:
 def forward(engine: Engine, params, table, y, step, tolerance, points, *, inputs=True) -> tuple[Solved, Written]:
     """Solve a chunk, tape after tape; in most solves there is one."""
     count, size, stages = len(table.duration), len(y), len(engine.method.c) if inputs else 0
+    points = engine.points(points, y.dtype)
     start, shape = begin(y, step), (size, count, points.shape[0 if points.ndim == 1 else 1])
 
     def go_on(carry):
@@ -264,6 +263,7 @@ def backward(engine: Engine, arguments: tuple, written: Written, states: Any, y:
     `moves` tells whether anybody asks for that of the table.
     """
     params, table, initial, _, tolerance, points = arguments
+    points = engine.points(points, initial.dtype)
     marks, count = written.marks, len(table.duration)
     laid_out = ravel_pytree(begin(initial, initial[:, 0]))[1]
 

@@ -33,6 +33,7 @@ class Engine:
         control: Coefficients P, I and D of the step size control.
         max_steps: Steps that one interval may take, tried ones included.
         rows: Trials that are kept at once, R.
+        grid: Own times of report points where all intervals share them, `[K]`; None where the table has each subject's.
     """
 
     rhs: Callable
@@ -40,6 +41,11 @@ class Engine:
     control: tuple[float, float, float]
     max_steps: int
     rows: int
+    grid: np.ndarray | None = None
+
+    def points(self, own: Any, dtype: Any) -> Any:
+        """Own times of report points: what all intervals share, as numbers that the compiler knows, or the table's."""
+        return own if self.grid is None else self.grid.astype(dtype)
 
 
 def rows_of(table: Interval, index: Any) -> Interval:

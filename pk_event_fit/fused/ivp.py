@@ -55,20 +55,19 @@ def solve_ivp(
     y0, times = checked(y0, t_eval, method)
     settled(params, control, max_steps, memory)
     tolerance = tolerances(rtol, atol, y0)
-    start, span = times[:, 0], times[:, -1] - times[:, 0]
-    points = ((times - start[:, None]) / jnp.where(span > 0, span, 1)[:, None]).at[:, -1].set(1)
+    start, span, points, grid = clocks(times, y0)
 
     def rhs(s, y, params, row):
         return row.duration[:, None] * f(row.start + s * row.duration, y, params)
 
-    table = Interval(None, start[None], span[None], jnp.zeros_like(y0)[None], points=points.T[None])
-    engine = Engine(rhs, METHODS[method], control, max_steps, memory)
+    table = Interval(None, start[None], span[None], jnp.zeros_like(y0)[None], points=points)
+    engine = Engine(rhs, METHODS[method], control, max_steps, memory, grid)
     states, report = solve(engine, params, y0, table, tolerance, group=1, keep=None if forward_mode else True)
     return Solution(states[0].transpose(1, 0, 2), Report(*(leaf[0] for leaf in report)))
 
 
 def checked(y0: Any, t_eval: Any, method: str) -> tuple[Any, Any]:
-    """States `[B, D]` and times `[B, K]`.
+    """States `[B, D]` and times `[K]` or `[B, K]`.
 
     Raises:
         ConfigError: As `solve_ivp`.
@@ -77,14 +76,30 @@ def checked(y0: Any, t_eval: Any, method: str) -> tuple[Any, Any]:
         raise ConfigError(f"method={method!r}: choose one of {', '.join(METHODS)}")
     y0 = jnp.asarray(y0)
     y0 = y0.astype(jnp.result_type(y0, float))
-    times = jnp.asarray(t_eval, y0.dtype)
+    times = np.asarray(t_eval, y0.dtype) if known(t_eval) else jnp.asarray(t_eval, y0.dtype)
     if y0.ndim != 2 or times.ndim not in (1, 2) or (times.ndim == 2 and len(times) != len(y0)) or times.shape[-1] < 2:
         raise ConfigError(
             f"y0 {list(y0.shape)}, t_eval {list(times.shape)}: need [B, D], and [K] or [B, K] with K at least 2"
         )
     if known(t_eval) and not (np.diff(np.asarray(t_eval, float)) >= 0).all():
         raise ConfigError("t_eval: must increase")
-    return y0, jnp.broadcast_to(times, (len(y0), times.shape[-1]))
+    return y0, times
+
+
+def clocks(times: Any, y0: Any) -> tuple[Any, Any, Any, np.ndarray | None]:
+    """Start and span of each problem, `[B]`, and own times of its report points.
+
+    The latter are `[1, K, B]`, or, where all problems have the same, numbers `[K]` that the compiler knows.
+    """
+    alike = times.ndim == 1 and known(times)
+    xp = np if alike else jnp
+    start, span = times[..., :1], times[..., -1:] - times[..., :1]
+    own = (xp.asarray(times) - start) / xp.where(span > 0, span, 1)
+    start, span = (jnp.broadcast_to(xp.asarray(part)[..., 0], len(y0)) for part in (start, span))
+    if alike:
+        own[-1] = 1
+        return start, span, None, own
+    return start, span, jnp.broadcast_to(own.at[..., -1].set(1), (len(y0), own.shape[-1])).T[None], None
 
 
 def settled(params: Any, control: tuple[float, float, float], max_steps: int, memory: int) -> None:
