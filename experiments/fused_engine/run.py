@@ -139,7 +139,7 @@ def main():
             {name: ("cycle", {"name": name, "batch": 8 if quick else 256}) for name in CYCLES},
             rounds, 1 if quick else CALLS, "fused",
         ),
-        "products": together_products,
+        "steady": lambda: steady(rounds, calls),
         "programs": programs,
         "grown": lambda: growth(quick),
     }  # fmt: skip
@@ -169,6 +169,16 @@ def measure(asked, rounds, calls, reference):
         found[label]["ratio"] = spread([1e-3 * one / other for one, other in pairs])
         found[label] |= {"failed": late[label]} if label in late else {}
     return found
+
+
+def steady(rounds, calls):
+    """Training steps without a break, as in a fit, and what products alone reach before and after."""
+    before = together_products()
+    with Worker(MODULE) as worker:
+        worker.ask("prepare", limit=LIMIT, label="fused, 2 shards", calls=calls)
+        blocks = [worker.ask("block", limit=LIMIT, calls=calls) for _ in range(3 * rounds)]
+        steps, tried = worker.ask("counted", limit=LIMIT)
+    return {"ms": spread(blocks), "steps": steps, "tried": tried, "products": (before + together_products()) / 2}
 
 
 def together_products():
@@ -211,7 +221,7 @@ def against(results):
     others = {label: row for label, row in rows.items() if label.startswith("diffrax") and "ms" in row}
     quickest = min(others, key=lambda label: others[label]["ratio"]["median"])
     plain = rows["diffrax, as it comes"]
-    rate = contestants.flops(best["steps"], Mlp()) / (1e-3 * best["ms"]["median"]) / results["products"]
+    rate = rate_of(results["steady"])
 
     def step(name):
         return cycles[name]["ms"]["median"] / cycles[name]["steps"]
@@ -239,6 +249,11 @@ def against(results):
     return table(["what", "asked", "measured"], lines)
 
 
+def rate_of(steady):
+    """Arithmetic of steps that were kept, as a part of what products alone reach."""
+    return contestants.flops(steady["steps"], Mlp()) / (1e-3 * steady["ms"]["median"]) / steady["products"]
+
+
 def exponent(grown, gradient, key):
     """Of time, from the least to the most of something that grows, all else at its least."""
     other = {"subjects": "doses", "doses": "subjects"}[key]
@@ -249,18 +264,17 @@ def exponent(grown, gradient, key):
 
 
 def tables(results):
-    rows, best = results["training"], results["training"]["fused, 2 shards"]
+    rows, best, steady = results["training"], results["training"]["fused, 2 shards"], results["steady"]
     training = [
         [label, cell(row.get("ms")), cell(row.get("ratio")), digits(row["compile_s"]), digits(row["above_mb"]),
          f"{row['steps']:,.0f}"]
         if "failed" not in row else [label, "failed: " + row["failed"][:60], "", "", "", ""]
         for label, row in rows.items()
     ]  # fmt: skip
-    work = contestants.flops(best["steps"], Mlp())
-    rate = work / (1e-3 * best["ms"]["median"])
+    work = contestants.flops(steady["steps"], Mlp())
     alone = rows["the products alone"]
     least = alone["ms"]["median"] * best["steps"] / alone["steps"]
-    done = contestants.flops(best["steps"], Mlp(), best["tried"])
+    done = contestants.flops(steady["steps"], Mlp(), steady["tried"])
     other = min(row["ms"]["median"] for label, row in rows.items() if label.startswith("diffrax") and "ms" in row)
     cycles = [
         [name, cell(row.get("ms")), digits(row["ms"]["median"] / row["steps"]), f"{row['steps']:.0f}",
@@ -279,15 +293,15 @@ def tables(results):
         "A training step of the default problem, median (10th to 90th percentile); ratios to `fused, 2 shards` are of "
         "pairs; steps are of all subjects, in libraries that say so those that were kept:",
         table(["", "ms", "ratio", "first step longer by, s", "memory above imports, MB", "steps"], training),
-        f"The engine's step is {digits(work / 1e6)} MFLOP, so {digits(rate / 1e9)} GFLOP/s; products of 100 x 64 with "
-        f"64 x 64 alone reach {digits(results['products'] / 1e9)} GFLOP/s on both cores: "
-        f"{digits(100 * rate / results['products'])} %. Its products alone, in the same compiler on the same devices, "
-        f"take {digits(least)} ms: a step that were nothing else would be {digits(other / least)} times as fast as "
+        f"By itself, without a break as in a fit, the engine's step takes {cell(steady['ms'])} ms. It is "
+        f"{digits(work / 1e6)} MFLOP, and products of 100 x 64 with 64 x 64 alone reach "
+        f"{digits(steady['products'] / 1e9)} GFLOP/s on both cores: {digits(100 * rate_of(steady))} %. With steps "
+        f"tried in vain, and the field evaluated once more on the way back, it is {digits(done / 1e6)} MFLOP: "
+        f"{digits(1e3 * done / steady['products'])} ms at the rate of those products. An eighth of what Diffrax's best "
+        f"row takes is {digits(other / 8)} ms.",
+        f"The products of the steps that are kept, in the same compiler on the same devices, take {digits(least)} ms "
+        f"in turn with the rows above: a step that were nothing else would be {digits(other / least)} times as fast as "
         "Diffrax's best row.",
-        f"With steps tried in vain, and the field evaluated once more on the way back, a step is {digits(done / 1e6)} "
-        f"MFLOP: {digits(1e3 * done / results['products'])} ms at the rate of those products, "
-        f"{digits(100e3 * done / results['products'] / best['ms']['median'])} % of what it takes. An eighth of what "
-        f"Diffrax's best row takes is {digits(other / 8)} ms.",
         "What compiling a gradient takes, through the package (kernels: fusions of the compiled program; buffers: what "
         "the program itself needs):",
         table(["", "traced, s", "compiled, s", "kernels", "ms a kernel", "memory of the compiler, MB", "buffers, MB"], [
