@@ -138,6 +138,15 @@ def test_parameters_that_never_moved_are_not_counted(tmp_path):
     assert runs.read_run(finished(tmp_path / "run", config)).size == 2 * 3 + 2
 
 
+@pytest.mark.parametrize(("hidden", "said"), [(3, False), (30, True)])
+def test_a_page_says_where_there_are_more_parameters_than_observations(tmp_path, hidden, said):
+    run = finished(tmp_path / "run", settings(Model(hidden=[hidden])))
+    told = assess.evaluate(run)["goodness"]["train"]["values"]["all"]
+    assert (told["parameters"] >= told["n"]) is said
+    text = (run / "evaluation" / "evaluation.html").read_text()
+    assert ("say nothing of a model" in text) is said
+
+
 def test_settings_without_a_number_are_told_and_are_their_own(tmp_path):
     table = {"source": "table", "dataset": "indometacin", "compartments": ["central"], "measured": "central",
              "volume": 10.0, "modelled_rate": [float("nan")]}  # fmt: skip

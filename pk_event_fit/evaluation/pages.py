@@ -121,7 +121,14 @@ def _counted(content: Mapping[str, Any]) -> str:
         "n is the number of observations; parameters are those fitted to them, 0 for subjects or data that the fit did "
         "not see"
     )
-    return f"{text}, and one more where the standard deviation is estimated from the residuals."
+    text = f"{text}, and one more where the standard deviation is estimated from the residuals."
+    told = [one[OVERALL] for scales in content["goodness"].values() for one in scales.values()]
+    if any(one["parameters"] >= one["n"] for one in told):
+        text += (
+            " Where there are no fewer parameters than observations, AIC and BIC say nothing of a model: both are for "
+            "many more observations than parameters."
+        )
+    return text
 
 
 def _exposure(content: Mapping[str, Any]) -> list[Block]:
