@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from experiments.common import TrainingStep, cell, digits, leave, options, spread, table
+from experiments.common import TrainingStep, cell, leave, options, spread, table
 from experiments.turns import Failed, Worker, alternate, serve, timed
 from pk_event_fit import frameworks
 from pk_event_fit.config import set_threads
@@ -113,7 +113,7 @@ def tables(found):
         for row in found.values()
     ]  # fmt: skip
     return "\n\n".join([
-        f"A training step of {digits(MEMBERS)} members, ms for each of them, median (10th to 90th percentile); by how "
+        f"A training step of {MEMBERS} members, ms for each of them, median (10th to 90th percentile); by how "
         "many times that is faster than one after the other, of pairs:",
         table(["framework", "members", "ms a member", "times faster"], rows),
     ])  # fmt: skip
