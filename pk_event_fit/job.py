@@ -281,6 +281,8 @@ def main() -> None:
     except PKEventError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+        with contextlib.suppress(OSError, KeyError, TypeError):  # whoever gave the order may ask for no more
+            store.write_text(Path(order["told"]), str(error))
     except Exception:
         traceback.print_exc()
         code = 1

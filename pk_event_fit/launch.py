@@ -80,7 +80,8 @@ def _command() -> list[str]:
 
 
 def _order(config: Config, folder: Path, group: str | None) -> str:
-    return json.dumps({"config": dataclasses.asdict(config), "folder": str(folder), "group": group})
+    told = None if group is None else str(_told(folder))
+    return json.dumps({"config": dataclasses.asdict(config), "folder": str(folder), "group": group, "told": told})
 
 
 def _begun(config: Config, folder: Path, group: str | None) -> subprocess.Popen:
@@ -120,15 +121,27 @@ def _settled(code: int, config: Config, folder: Path, group: str | None) -> int:
     # It ended without a word, killed or out of memory; or it was refused, which in a sweep must be seen in its row. A
     # refused job that found another's files in its folder leaves them alone.
     if code != 0 and not result.exists() and (code != 2 if begun else group is not None):
-        why = "refused; its message is above" if code == 2 else f"the process ended with code {code}"
+        why = _refusal(folder) or f"the process ended with code {code}"
         failed = {"status": "failed", "framework": config.framework.name, "seed": config.seed}
         store.write_json(result, {**failed, "error": {"type": "Ended", "message": why}})
     # Hydra makes the folder before anything is known to be good.
+    _told(folder).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
         if folder.parent == Path.cwd() / "outputs" and not any(folder.parent.iterdir()):
             folder.parent.rmdir()
     return code if code in (0, 1, 2, 130) else 1
+
+
+def _told(folder: Path) -> Path:
+    """Where a job of a sweep that is refused says why, until its row does: its own folder must stay as it was."""
+    return folder.with_name(f".{folder.name}.refused")
+
+
+def _refusal(folder: Path) -> str | None:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return _told(folder).read_text(encoding="utf-8").strip() or None
+    return None
 
 
 def _wait(process: subprocess.Popen, order: str) -> int:

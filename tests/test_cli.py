@@ -204,6 +204,15 @@ def test_a_sweep_by_plus_goes_on_after_a_refused_job_and_shows_it(plus):
     assert [(row["framework"], row["status"]) for row in rows] == [("torchdiffeq", "failed"), ("torchode", "completed")]
 
 
+def test_a_refused_job_of_a_sweep_keeps_its_reason(plus):
+    sweep = plus[1] / "here" / "there"
+    reason = json.loads((sweep / "0" / "result.json").read_text())["error"]["message"]
+    assert "tsit5" in reason
+    assert f"error: {reason}" in plus[0].stderr
+    assert {path.name for path in (sweep / "0").iterdir()} == {"result.json"}
+    assert not list(sweep.glob(".*"))
+
+
 def test_a_sweep_with_a_refused_job_exits_with_1(plus):
     assert plus[0].returncode == 1
 
