@@ -121,9 +121,10 @@ def _settled(code: int, config: Config, folder: Path, group: str | None) -> int:
     # It ended without a word, killed or out of memory; or it was refused, which in a sweep must be seen in its row. A
     # refused job that found another's files in its folder leaves them alone.
     if code != 0 and not result.exists() and (code != 2 if begun else group is not None):
-        why = _refusal(folder) or f"the process ended with code {code}"
+        why = _refusal(folder)
+        error = ("Refused", why) if why else ("Ended", f"the process ended with code {code}")
         failed = {"status": "failed", "framework": config.framework.name, "seed": config.seed}
-        store.write_json(result, {**failed, "error": {"type": "Ended", "message": why}})
+        store.write_json(result, {**failed, "error": dict(zip(("type", "message"), error, strict=True))})
     # Hydra makes the folder before anything is known to be good.
     _told(folder).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):

@@ -209,6 +209,7 @@ def test_a_refused_job_of_a_sweep_keeps_its_reason(plus):
     reason = json.loads((sweep / "0" / "result.json").read_text())["error"]["message"]
     assert "tsit5" in reason
     assert f"error: {reason}" in plus[0].stderr
+    assert table(sweep / "summary.csv")[0]["error"] == reason
     assert {path.name for path in (sweep / "0").iterdir()} == {"result.json"}
     assert not list(sweep.glob(".*"))
 

@@ -54,6 +54,15 @@ def row(folder: Path) -> dict[str, Any]:
     return own | {"job": folder.name, "unit": flat.get("unit", "mg") if flat["status"] == "completed" else None}
 
 
+def _refusal(folder: Path) -> str | None:
+    """Why a job was refused, where its folder is its own and says so."""
+    try:
+        error = json.loads((folder / "result.json").read_text())["error"]
+        return error["message"] if error["type"] == "Refused" else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 def differing(folders: Sequence[Path]) -> dict[Path, str]:
     """What sets each job's settings apart from the others', besides framework and seed, as `key=value` words."""
     settings = {}
@@ -98,7 +107,7 @@ def write_summary(
         if folder in refused:
             entry |= dict.fromkeys((*NUMBERS, HELD_OUT)) | {
                 "status": "failed",
-                "error": "refused; its message is on the console",
+                "error": _refusal(folder) or "refused; its message is on the console",
             }
         entry |= (told or {}).get(folder, {})
     columns = [*COLUMNS[:3], "settings", *COLUMNS[3:]] if any(apart.values()) else list(COLUMNS)
