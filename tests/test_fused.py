@@ -71,6 +71,14 @@ def test_report_points_before_a_time_are_counted(points):
     np.testing.assert_array_equal(shared, np.searchsorted(grid[0, :, 0], own))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_crowded_report_points_before_a_time_are_counted(dtype):
+    grid = np.r_[0, 0.25, 0.25, 0.5 + 1e-6 * np.arange(50), 0.75, 1].astype(dtype)
+    own = np.r_[grid, np.nextafter(grid, dtype(0)), np.nextafter(grid, dtype(2)), 0.6].astype(dtype)
+    own = own[(own == 0) | (own > 1e-30)]  # below the normal numbers XLA takes a number for 0
+    np.testing.assert_array_equal(dense.before(grid, None, jnp.asarray(own)), np.searchsorted(grid, own))
+
+
 @pytest.mark.parametrize(
     ("one", "other"), [((30, 5), (30, 2)), ((30, 2), (30, 5)), ((2, 30), (5, 30)), ((9, 2, 4), (9, 4, 3))]
 )
@@ -270,6 +278,45 @@ def test_a_batch_takes_the_steps_that_each_problem_takes_alone():
         assert (alone.accepted[0], alone.rejected[0]) == (report.accepted[k], report.rejected[k])
 
 
+@pytest.mark.parametrize("times", [[0, 1, 4], np.array([0.0, 1.0, 1.0, 4.0]), jnp.asarray([0.5, 1.0, 4.0])], ids=str)
+def test_times_that_are_known_are_those_of_a_program(times):
+    known = solve_ivp(van_der_pol, STARTS, times, rtol=1e-8, atol=1e-8).states
+    traced = jax.jit(lambda times: solve_ivp(van_der_pol, STARTS, times, rtol=1e-8, atol=1e-8).states)
+    own = solve_ivp(van_der_pol, STARTS, np.tile(times, (len(STARTS), 1)), rtol=1e-8, atol=1e-8).states
+    for states in (traced(jnp.asarray(times)), own):
+        np.testing.assert_allclose(states, known, rtol=0, atol=1e-12)
+
+
+def test_times_that_are_known_are_no_argument_of_the_program():
+    def tables(times):
+        program = str(jax.make_jaxpr(lambda y0: solve_ivp(van_der_pol, y0, times).states)(STARTS))
+        return program.count(f"{len(TIMES)},{len(STARTS)}]")
+
+    assert tables(TIMES) < tables(np.tile(TIMES, (len(STARTS), 1)))
+
+
+def test_a_field_of_one_column_is_taken_for_all():
+    wide = jnp.ones((2, 2))
+    starts = np.array([[1.0, 2.0], [3.0, 1.0]])
+    one, all_ = (
+        solve_ivp(lambda t, y, p, columns=columns: -0.1 * y @ wide[:, :columns], starts, TIMES).states
+        for columns in (1, 2)
+    )
+    np.testing.assert_allclose(one, all_, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_step_through_a_slope_that_is_no_number_is_not_kept(large):
+    """Also where the method gives the slope no weight, as of its second stage."""
+
+    def pierced(t, y, params):
+        hole = jnp.where(jnp.abs(t - 0.2) < 1e-3, jnp.inf, 0.0)[:, None]
+        return hole - (0.1 * jnp.tanh(y) @ jnp.eye(1) if large else 0.1 * jnp.tanh(y))
+
+    report = solve_ivp(pierced, np.ones((2, 1)), [0.0, 1.0], rtol=0.1, atol=0.1).report
+    assert report.rejected.min() >= 1
+
+
 def test_each_problem_has_its_own_span_and_tolerance():
     spans = np.linspace(0.0, [[1.0], [5.0], [0.5]], 7, axis=-1)[:, 0] + np.array([[0.0], [1.0], [-2.0]])
     rtol = np.array([1e-3, 1e-9, 1e-6])
@@ -305,6 +352,7 @@ def test_forward_mode_is_the_transpose_of_reverse_mode():
         ((STARTS, TIMES[:1]), {}, "t_eval"),
         ((STARTS, np.tile(TIMES, (3, 1))), {}, "t_eval"),
         ((STARTS, TIMES[::-1]), {}, "t_eval"),
+        ((STARTS, [0.0, 1.0, np.inf]), {}, "finite"),
         ((STARTS, TIMES, 2), {}, "params"),
         ((STARTS, TIMES), {"rtol": 1e-16}, "rtol"),
         ((STARTS, TIMES), {"atol": [1e-9, 1e-9]}, "atol"),

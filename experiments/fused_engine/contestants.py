@@ -111,7 +111,8 @@ def bare() -> Callable[[], float]:
 def flops(steps: float, model: Mlp, tried: float | None = None) -> float:
     """Of a training step, 2 for each product that is added: forward, and twice as many backward.
 
-    With `tried`, all that the engine does: steps that were tried in vain, and the field evaluated anew on the way back.
+    With `tried`, more of what the engine does: steps that were tried in vain, and the field evaluated anew on the way
+    back; not first steps, nor what subjects do that are done.
     """
     sizes = [2, *model.hidden, 2]
     products = sum(one * other for one, other in itertools.pairwise(sizes))

@@ -122,8 +122,8 @@ def _counted(content: Mapping[str, Any]) -> str:
         "not see"
     )
     text = f"{text}, and one more where the standard deviation is estimated from the residuals."
-    told = [one[OVERALL] for scales in content["goodness"].values() for one in scales.values()]
-    if any(one["parameters"] >= one["n"] for one in told):
+    told = [row for scales in content["goodness"].values() for one in scales.values() for row in one.values()]
+    if any(row["parameters"] >= row["n"] for row in told if row["aic"] is not None):
         text += (
             " Where there are no fewer parameters than observations, AIC and BIC say nothing of a model: both are for "
             "many more observations than parameters."

@@ -45,7 +45,7 @@ class Engine:
 
     def points(self, own: Any, dtype: Any) -> Any:
         """Own times of report points: what all intervals share, as numbers that the compiler knows, or the table's."""
-        return own if self.grid is None else self.grid.astype(dtype)
+        return own if self.grid is None else np.asarray(self.grid, dtype)
 
 
 def rows_of(table: Interval, index: Any) -> Interval:
@@ -141,9 +141,9 @@ def heavy(engine: Engine, params: Any, row: Interval, y: Any) -> bool:
     return large(jax.make_jaxpr(engine.rhs)(y[:, 0], y, params, row).jaxpr)
 
 
-def weighted(weights: np.ndarray, slopes: Any) -> Any:
+def weighted(weights: np.ndarray, slopes: Any, *, every: bool = False) -> Any:
     """A sum over stages, `[B, D]`, written out: so it is part of the kernel that needs it."""
-    terms = [float(weight) * slope for weight, slope in zip(weights, slopes, strict=False) if weight]
+    terms = [float(weight) * slope for weight, slope in zip(weights, slopes, strict=False) if weight or every]
     return functools.reduce(jnp.add, terms)
 
 
@@ -193,7 +193,8 @@ def error_of(engine: Engine, tolerance: tuple[Any, Any], h: Any, inputs: Any, sl
     """The error of a step, as a part of what the tolerance allows, `[B]`."""
     rtol, atol = tolerance
     scale = atol + rtol * jnp.maximum(jnp.abs(inputs[0]), jnp.abs(inputs[-1]))
-    return norm(h[:, None] * weighted(engine.method.error, slopes) / scale)
+    # With the slopes of no weight: a step through one that is no number is not to be kept.
+    return norm(h[:, None] * weighted(engine.method.error, slopes, every=True) / scale)
 
 
 def hopeless(engine: Engine, row: Interval, moment: Moment, h: Any, kept: Any, tried: Any) -> Any:

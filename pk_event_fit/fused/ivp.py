@@ -81,8 +81,8 @@ def checked(y0: Any, t_eval: Any, method: str) -> tuple[Any, Any]:
         raise ConfigError(
             f"y0 {list(y0.shape)}, t_eval {list(times.shape)}: need [B, D], and [K] or [B, K] with K at least 2"
         )
-    if known(t_eval) and not (np.diff(np.asarray(t_eval, float)) >= 0).all():
-        raise ConfigError("t_eval: must increase")
+    if known(t_eval) and not (np.isfinite(times).all() and (np.diff(np.asarray(t_eval, float)) >= 0).all()):
+        raise ConfigError("t_eval: must be finite, and increase")
     return y0, times
 
 
