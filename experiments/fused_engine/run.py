@@ -77,8 +77,8 @@ def counted():
     return np.atleast_1d(np.median(HELD["counts"], axis=0)).tolist()
 
 
-def program(name):
-    """What the compiler makes of a gradient of the default problem, and what it takes for it."""
+def program(name, forward=False):
+    """What the compiler makes of a gradient of the default problem, or of its loss alone, and what it takes for it."""
     from pk_event_fit import frameworks
     from pk_event_fit.data import Data, batch_of, load
     from pk_event_fit.frameworks.base import Solver
@@ -88,7 +88,8 @@ def program(name):
     framework, data = frameworks.load(name).create(Solver()), load(Data())
     params = {key: framework.arrays.asarray(value) for key, value in Mlp().initial_params(2, 0).items()}
     batch = batch_of(framework.arrays, data, None)
-    step = gradient_step(framework, mean_squared_error(framework, Mlp(), data.grid), None)
+    loss = mean_squared_error(framework, Mlp(), data.grid)
+    step = framework.arrays.compile(loss) if forward else gradient_step(framework, loss, None)
     found, before = [time.perf_counter()], rss_peak_mb()
     lowered = step.lower(params, *batch[:3])
     found.append(time.perf_counter())
@@ -195,8 +196,9 @@ def together_products():
 def programs():
     found = {}
     for name in ("fused", "diffrax"):
-        with Worker(MODULE) as worker:
-            found[name] = worker.ask("program", limit=LIMIT, name=name)
+        for label, forward in ((name, False), (f"{name}, the loss alone", True)):
+            with Worker(MODULE) as worker:
+                found[label] = worker.ask("program", limit=LIMIT, name=name, forward=forward)
     return found
 
 
@@ -310,8 +312,8 @@ def tables(results):
         f"The products of the steps that are kept, in the same compiler on the same devices, take {digits(least)} ms "
         f"in turn with the rows above: a step that were nothing else would be {digits(other / least)} times as fast as "
         "Diffrax's best row.",
-        "What compiling a gradient takes, through the package (kernels: fusions of the compiled program; buffers: what "
-        "the program itself needs):",
+        "What compiling a gradient takes, or the loss alone, through the package (kernels: fusions of the compiled "
+        "program; buffers: what the program itself needs):",
         table(["", "traced, s", "compiled, s", "kernels", "ms a kernel", "memory of the compiler, MB", "buffers, MB"], [
             [name, digits(row["trace_s"]), digits(row["compile_s"]), f"{row['kernels']}",
              digits(1e3 * row["compile_s"] / row["kernels"]), digits(row["compiler_mb"]), digits(row["buffers_mb"])]
