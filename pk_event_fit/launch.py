@@ -118,15 +118,14 @@ def _stop(running: Sequence[subprocess.Popen]) -> None:
 def _settled(code: int, config: Config, folder: Path, group: str | None) -> int:
     """What a job that has ended left unsaid is said in its folder; the exit code as `launch` has it."""
     begun, result = (folder / "config.yaml").exists(), folder / "result.json"
+    refusal = None if group is None else _refusal(folder)
     # It ended without a word, killed or out of memory; or it was refused, which in a sweep must be seen in its row. A
     # refused job that found another's files in its folder leaves them alone.
     if code != 0 and not result.exists() and (code != 2 if begun else group is not None):
-        why = _refusal(folder)
-        error = ("Refused", why) if why else ("Ended", f"the process ended with code {code}")
+        kind, why = ("Refused", refusal) if refusal else ("Ended", f"the process ended with code {code}")
         failed = {"status": "failed", "framework": config.framework.name, "seed": config.seed}
-        store.write_json(result, {**failed, "error": dict(zip(("type", "message"), error, strict=True))})
+        store.write_json(result, {**failed, "error": {"type": kind, "message": why}})
     # Hydra makes the folder before anything is known to be good.
-    _told(folder).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
         if folder.parent == Path.cwd() / "outputs" and not any(folder.parent.iterdir()):
@@ -140,8 +139,12 @@ def _told(folder: Path) -> Path:
 
 
 def _refusal(folder: Path) -> str | None:
+    """Why a job of a sweep was refused, if it was; the note is taken away."""
+    note = _told(folder)
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        return _told(folder).read_text(encoding="utf-8").strip() or None
+        why = note.read_text(encoding="utf-8").strip()
+        note.unlink()
+        return why or None
     return None
 
 
