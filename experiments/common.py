@@ -21,7 +21,7 @@ from pk_event_fit.data import Cohort
 from pk_event_fit.fields import Mlp
 from pk_event_fit.provenance import provenance
 from pk_event_fit.simulate import Design, Population, simulate
-from pk_event_fit.training import gradient_step, mean_squared_error
+from pk_event_fit.training import descent_step, mean_squared_error
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- written by run.py -->", "<!-- end -->"
@@ -90,15 +90,14 @@ class TrainingStep:
         self.moments = arrays.adam_init(self.params)
         self.batch = arrays.asarray(data.initial), arrays.table(data.intervals), arrays.asarray(data.observed)
         self.loss = mean_squared_error(framework, field, data.grid)
-        self.step = ahead(gradient_step(framework, self.loss, None), self.params, *self.batch)
-        self.update = arrays.compile(arrays.adam_update)
+        self.step = ahead(descent_step(framework, self.loss, None), self.params, self.moments, 1e-3, *self.batch)
 
     def __call__(self):
         """The report of the solves."""
-        value, norm, gradient, report = self.framework.guard(self.step, self.params, *self.batch)
+        value, norm, (params, _), report = self.framework.guard(self.step, self.params, self.moments, 1e-3, *self.batch)
         float(value), float(norm)
         self.framework.check(report, self.batch[1])
-        self.framework.arrays.wait(self.update(self.params, gradient, self.moments, 1e-3)[0])
+        self.framework.arrays.wait(params)
         return report
 
     def kept_mb(self) -> float:

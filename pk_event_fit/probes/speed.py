@@ -14,7 +14,7 @@ from ..errors import ConfigError, PKEventError
 from ..frameworks.base import Framework
 from ..job import solver_counts
 from ..metrics.performance import rss_peak_mb
-from ..training import batch_of, gradient_step, mean_squared_error
+from ..training import batch_of, descent_step, gradient_step, mean_squared_error
 from .bench import Bench, seconds
 from .exact import flat, thinned
 
@@ -35,20 +35,15 @@ class Mode:
         self.params = bench.place(self.framework)
         self.batch = batch_of(arrays, self.cohort, bench.fitted)
         forward = arrays.compile(self.loss)
-        self.step = value_and_grad = gradient_step(self.framework, self.loss, bench.config.training.clip_norm)
-        update, moments = arrays.compile(arrays.adam_update), arrays.adam_init(self.params)
-        rate = bench.config.training.learning_rate
-
-        def step():
-            value, _, slope, _ = self.framework.guard(value_and_grad, self.params, *self.batch)
-            return value, update(self.params, slope, moments, rate)
-
+        clip, rate = bench.config.training.clip_norm, bench.config.training.learning_rate
+        self.step = value_and_grad = gradient_step(self.framework, self.loss, clip)
+        step, moments = descent_step(self.framework, self.loss, clip), arrays.adam_init(self.params)
         self.calls = {
             "forward": lambda: self.framework.guard(forward, self.params, *self.batch),
             "gradient": lambda: self.framework.guard(value_and_grad, self.params, *self.batch),
         }
         if name == "direct":  # Adam's step costs the same in all
-            self.calls["step"] = step
+            self.calls["step"] = lambda: self.framework.guard(step, self.params, moments, rate, *self.batch)
         # The gradient first: a fit makes no other call, and what it compiles would be warm after a forward solve.
         began = time.perf_counter()
         self.value, _, self.gradient, self.report = arrays.wait(self.calls["gradient"]())

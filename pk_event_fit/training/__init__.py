@@ -6,7 +6,7 @@ from ..data import batch_of
 from .curriculum import shortened
 from .ending import Fitted, finish
 from .fitting import check, fit
-from .losses import floor_of, gradient_step, loss_of, mean_squared_error
+from .losses import descent_step, floor_of, gradient_step, loss_of, mean_squared_error
 from .settings import FLAT, OPTIMISERS, PENALTIES, Phase, Training
 from .state import Progress, State, resumed, start
 from .task import of_cohort as _of_cohort
@@ -14,6 +14,6 @@ from .watch import Watch, dead_layers
 
 __all__ = [
     "FLAT", "OPTIMISERS", "PENALTIES", "Fitted", "Phase", "Progress", "State", "Training", "Watch", "_of_cohort",
-    "batch_of", "check", "dead_layers", "finish", "fit", "floor_of", "gradient_step", "loss_of", "mean_squared_error",
-    "resumed", "shortened", "start",
+    "batch_of", "check", "dead_layers", "descent_step", "finish", "fit", "floor_of", "gradient_step", "loss_of",
+    "mean_squared_error", "resumed", "shortened", "start",
 ]  # fmt: skip

@@ -104,9 +104,8 @@ def descend(task: Task, phase: Phase, state: State) -> Iterator[Progress]:
             return
         batch = objective.batch(iteration)
         began = time.perf_counter()
-        loss, norm, gradient, report = task.asked(phase, objective, state.params, iteration, batch)
-        rate = phase.rate(iteration - state.began - 1)
-        params, moments = task.update(state.params, gradient, state.moments, rate)
+        given = state.params, state.moments, phase.rate(iteration - state.began - 1)
+        loss, norm, (params, moments), report = task.asked(phase, objective, objective.descent, given, iteration, batch)
         before, state = state, state._replace(iteration=iteration, params=arrays.wait(params), moments=moments)
         seconds = time.perf_counter() - began
         if phase.batch_size is not None and jury.judge is None:  # losses of different batches do not compare
@@ -127,7 +126,8 @@ def settle(task: Task, phase: Phase, state: State) -> Iterator[Progress]:
 
     def function(x):
         try:
-            loss, norm, gradient, report = task.asked(phase, objective, flat.placed(x), state.iteration + 1, batch)
+            given, iteration = (flat.placed(x),), state.iteration + 1
+            loss, norm, gradient, report = task.asked(phase, objective, objective.step, given, iteration, batch)
         except (SolverFailure, TrainingFailure):
             if not latest:
                 raise

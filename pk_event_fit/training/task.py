@@ -12,7 +12,7 @@ from ..arrays.base import Params
 from ..data import Cohort, batch_of, batches
 from ..errors import SolverFailure, TrainingFailure
 from .curriculum import shortened
-from .losses import floor_of, gradient_step, mean_squared_error, rates_of
+from .losses import descent_step, floor_of, gradient_step, mean_squared_error, rates_of
 from .matching import mismatch, slopes_of
 from .settings import Phase
 
@@ -22,12 +22,14 @@ class Objective(NamedTuple):
 
     Attributes:
         step: `(params, *batch) -> (loss, norm, gradient, Report)`.
+        descent: `(params, moments, rate, *batch) -> (loss, norm, (params, moments), Report)`, by Adam.
         loss: `(params, *batch) -> (loss, Report)`.
         batch: Arguments of an iteration.
         solved: Whether an ODE is, so that the report is to be checked.
     """
 
     step: Callable
+    descent: Callable
     loss: Callable
     batch: Callable[[int], Any]
     solved: bool = True
@@ -42,8 +44,7 @@ class Task:
         self.rows = np.arange(len(cohort.amounts)) if subjects is None else subjects
         self.judged = validation is not None and settings.validate_every is not None
         self.floor = floor_of(cohort, error, subjects)
-        self.update = framework.arrays.compile(framework.arrays.adam_update)
-        self._steps: dict[tuple, tuple[Callable, Callable]] = {}
+        self._steps: dict[tuple, tuple[Callable, Callable, Callable]] = {}
         self._judges: dict[bytes, Callable] = {}
 
     def objective(self, phase: Phase, names: Collection[str]) -> Objective:
@@ -66,7 +67,7 @@ class Task:
         """Which of the rows an iteration takes."""
         return batches(len(self.rows), phase.batch_size, self.seed)
 
-    def _compiled(self, phase: Phase, part: Cohort, names: Collection[str]) -> tuple[Callable, Callable]:
+    def _compiled(self, phase: Phase, part: Cohort, names: Collection[str]) -> tuple[Callable, Callable, Callable]:
         moving, kind = phase.moving(names), phase.optimiser
         clip = None if kind == "lbfgs" else self.settings.clip_norm  # a line search needs the gradient itself
         added, matched = _added(phase), kind == "matching"
@@ -79,7 +80,8 @@ class Task:
                 own = self.cohort.take(self.rows)
                 rates = rates_of(own, getattr(self.field, "volume", 1.0)) if "derivative" in added else None
                 loss = mean_squared_error(self.framework, self.field, part.grid, self.floor, added, rates)
-            self._steps[key] = gradient_step(self.framework, loss, clip, moving), loss
+            given = self.framework, loss, clip, moving
+            self._steps[key] = gradient_step(*given), descent_step(*given), loss
         return self._steps[key]
 
     def judge(self, phase: Phase) -> Callable[[Params], float]:
@@ -101,26 +103,28 @@ class Task:
 
         return judged
 
-    def asked(self, phase: Phase, objective: Objective, params: Params, iteration: int, batch: Any) -> tuple:
-        """Loss, norm, gradient and report of an iteration.
+    def asked(
+        self, phase: Phase, objective: Objective, step: Callable, given: tuple, iteration: int, batch: Any
+    ) -> tuple:
+        """Loss, norm, what else `step` finds and report of an iteration, `given` first the parameters.
 
         Raises:
             SolverFailure, TrainingFailure: See `fit`.
         """
         framework = self.framework
         try:
-            value, norm, gradient, report = framework.guard(objective.step, params, *batch)
+            value, norm, found, report = framework.guard(step, *given, *batch)
             loss, gradient_norm = float(value), float(norm)
             if objective.solved:
                 framework.check(report, batch[1])
         except SolverFailure as failure:
             if failure.subject is None:  # of a solve backward, which cannot tell; where the one forward fails, it can
                 forward = framework.arrays.compile(objective.loss)
-                framework.check(framework.guard(forward, params, *batch)[1], batch[1])
+                framework.check(framework.guard(forward, given[0], *batch)[1], batch[1])
             raise of_cohort(failure, self.rows[self.order(phase)(iteration)]) from failure
         if not np.isfinite(loss) or not np.isfinite(gradient_norm):
             raise TrainingFailure(f"iteration {iteration}: loss {loss}, gradient norm {gradient_norm}; no step taken")
-        return loss, gradient_norm, gradient, report
+        return loss, gradient_norm, found, report
 
 
 def _added(phase: Phase) -> dict[str, float]:
