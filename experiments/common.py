@@ -94,9 +94,9 @@ class TrainingStep:
 
     def __call__(self):
         """The report of the solves."""
-        value, norm, (params, _), report = self.framework.guard(self.step, self.params, self.moments, 1e-3, *self.batch)
-        float(value), float(norm)
-        self.framework.check(report, self.batch[1])
+        told, (params, _), report = self.framework.guard(self.step, self.params, self.moments, 1e-3, *self.batch)
+        if self.framework.arrays.to_numpy(told)[2]:
+            self.framework.check(report, self.batch[1])
         self.framework.arrays.wait(params)
         return report
 

@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -91,14 +92,15 @@ class Fused(Framework):
         size = len(initial)
         initial, table, tolerance = more_subjects(initial, table, tolerance, size + -size % self.shards)
         table = by_axis(lambda _, leaf, __: leaf, table)
+        flat, unflat = ravel_pytree(params)
         run = jax.shard_map(
-            work,
+            lambda flat, *rest: work(unflat(flat), *rest),
             mesh=self.mesh,
             in_specs=(P(), P("subjects"), by_axis(lambda _, __, axis: P(*(None,) * axis, "subjects"), table), P()),
             out_specs=(P(None, None, "subjects"), P(None, "subjects")),
             check_vma=False,
         )
-        states, report = run(params, initial, table, tolerance)
+        states, report = run(flat, initial, table, tolerance)
         return states[:, :, :size], jax.tree.map(lambda leaf: leaf[:, :size], report)
 
 

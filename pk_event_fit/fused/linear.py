@@ -8,6 +8,7 @@ that all else follows from; what leads to the weights is run once, in few large 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -64,7 +65,7 @@ class Pullback:
         used = {variable for step in rest for variable in step.invars if not isinstance(variable, Literal)}
         left = [variable for variable in done if variable in used.union(ends)]
         self.left = [variable.aval for variable in left]
-        self.first = part_of(program, steps, inputs, [first, *left])
+        self.first = evaluated(program, steps, inputs, [first, *left])
         self.rest = evaluated(program, rest, [*inputs[:-1], *left], ends)
 
 
@@ -191,17 +192,21 @@ def evaluated(program: ClosedJaxpr, steps: list, inputs: list, outs: list) -> Ca
 
 
 def product(one: Any, other: Any, *, dimension_numbers: tuple, precision: Any, preferred_element_type: Any, **_: Any):
-    """A product; one that sums over the rows of two matrices with the narrow one first, and laid out by columns.
+    """A product of two matrices, laid out as those are that are fast on a CPU.
 
-    The gradient of a layer is a sum of many rows of a few columns times many. On a CPU those take six times as long the
-    other way round. And of products that sum over rows the compiler makes such as take half as long again, on all cores
-    at once, though these have work of their own; so it is not to see that what is multiplied was turned.
+    One that sums over the rows of both, the gradient of a layer, with the narrow one first, and that by its columns:
+    the other way round those take six times as long, and the compiler spreads such sums over all cores, though these
+    have work of their own. One with a matrix that is to be read by columns, of weights, with that turned, once for
+    all batches. The compiler would turn all of them round again if nothing were in its way.
     """
     (first, second), batches = dimension_numbers
-    if not one.ndim == other.ndim == 2 or any(batches) or (*first, *second) != (0, 0):
+    plain, sums = one.ndim == other.ndim == 2 and not any(batches), (*first, *second)
+    barrier = jax.lax.optimization_barrier
+    multiply = functools.partial(jnp.matmul, precision=precision, preferred_element_type=preferred_element_type)
+    if plain and sums == (1, 1):
+        return multiply(one, barrier(other.T))
+    if not plain or sums != (0, 0):
         return jax.lax.dot_general(one, other, dimension_numbers, precision, preferred_element_type)
-    narrow, wide = (one, other) if one.shape[1] <= other.shape[1] else (other, one)
-    turned = jax.lax.optimization_barrier(narrow.T)
-    found = jnp.matmul(turned, wide, precision=precision, preferred_element_type=preferred_element_type)
-    found = jax.lax.optimization_barrier(found)
-    return found if narrow is one else found.T
+    if one.shape[1] <= other.shape[1]:
+        return barrier(multiply(barrier(one.T), other))
+    return barrier(multiply(barrier(other.T), one)).T

@@ -127,7 +127,7 @@ def settle(task: Task, phase: Phase, state: State) -> Iterator[Progress]:
     def function(x):
         try:
             given, iteration = (flat.placed(x),), state.iteration + 1
-            loss, norm, gradient, report = task.asked(phase, objective, objective.step, given, iteration, batch)
+            loss, norm, gradient, report = task.asked(phase, objective, objective.search, given, iteration, batch)
         except (SolverFailure, TrainingFailure):
             if not latest:
                 raise

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 import numpy as np
 
 from ..data import Cohort
-from ..frameworks.base import Framework
+from ..frameworks.base import Framework, Report
 from ..integrate import predict
 
 
@@ -119,18 +120,39 @@ def gradient_step(
 def descent_step(
     framework: Framework, loss: Callable, clip_norm: float | None, moving: frozenset[str] | None = None
 ) -> Callable:
-    """`(params, moments, rate, *batch) -> (loss, norm, (params, moments), Report)`: a gradient, and Adam's step by it.
+    """`(params, moments, rate, *batch) -> (told, (params, moments), Report)`: a gradient, and Adam's step by it.
 
-    Loss and norm are those before the step. One program, where the library compiles: to start a second one costs as
-    much as Adam does.
+    `told` is the loss and the norm before the step, and 1 if a solve failed, else 0, `[3]`. All in one program, where
+    the library compiles, and told in one array: to start another program, or to fetch another, takes as long as Adam.
     """
     gradient_at = _gradient(framework, loss, clip_norm, moving)
 
     def step(params, moments, rate, *batch):
         value, norm, gradient, report = gradient_at(params, *batch)
-        return value, norm, framework.arrays.adam_update(params, gradient, moments, rate), report
+        told = _told(framework.arrays.xp, value, norm, report)
+        return told, framework.arrays.adam_update(params, gradient, moments, rate), report
 
     return framework.arrays.compile(step)
+
+
+def search_step(
+    framework: Framework, loss: Callable, clip_norm: float | None, moving: frozenset[str] | None = None
+) -> Callable:
+    """`(params, *batch) -> (told, gradient, Report)`, for a line search; see `descent_step`."""
+    gradient_at = _gradient(framework, loss, clip_norm, moving)
+
+    def step(params, *batch):
+        value, norm, gradient, report = gradient_at(params, *batch)
+        return _told(framework.arrays.xp, value, norm, report), gradient, report
+
+    return framework.arrays.compile(step)
+
+
+def _told(xp: Any, value: Any, norm: Any, report: Report) -> Any:
+    """See `descent_step`."""
+    no = xp.zeros_like(value)
+    failed = no if report.failed is None else xp.where(report.failed.any(), xp.ones_like(value), no)
+    return xp.stack([value, norm, failed])
 
 
 def _gradient(framework: Framework, loss: Callable, clip_norm: float | None, moving: frozenset[str] | None) -> Callable:

@@ -12,7 +12,7 @@ from ..arrays.base import Params
 from ..data import Cohort, batch_of, batches
 from ..errors import SolverFailure, TrainingFailure
 from .curriculum import shortened
-from .losses import descent_step, floor_of, gradient_step, mean_squared_error, rates_of
+from .losses import descent_step, floor_of, mean_squared_error, rates_of, search_step
 from .matching import mismatch, slopes_of
 from .settings import Phase
 
@@ -21,18 +21,16 @@ class Objective(NamedTuple):
     """What a phase minimises.
 
     Attributes:
-        step: `(params, *batch) -> (loss, norm, gradient, Report)`.
-        descent: `(params, moments, rate, *batch) -> (loss, norm, (params, moments), Report)`, by Adam.
+        search: `(params, *batch) -> (told, gradient, Report)`, see `search_step`.
+        descent: `(params, moments, rate, *batch) -> (told, (params, moments), Report)`, see `descent_step`.
         loss: `(params, *batch) -> (loss, Report)`.
         batch: Arguments of an iteration.
-        solved: Whether an ODE is, so that the report is to be checked.
     """
 
-    step: Callable
+    search: Callable
     descent: Callable
     loss: Callable
     batch: Callable[[int], Any]
-    solved: bool = True
 
 
 class Task:
@@ -53,7 +51,7 @@ class Task:
         if phase.optimiser == "matching":
             chosen = part if self.subjects is None else part.take(self.subjects)
             slopes = slopes_of(arrays, self.field, chosen)
-            return Objective(*self._compiled(phase, part, names), lambda iteration: slopes, solved=False)
+            return Objective(*self._compiled(phase, part, names), lambda iteration: slopes)
         factors = {name: arrays.asarray(factor) for name, factor in _added(phase).items()}
         more = (factors,) if factors else ()
         whole = (*batch_of(arrays, part, self.subjects), *more) if phase.batch_size is None else None
@@ -81,7 +79,7 @@ class Task:
                 rates = rates_of(own, getattr(self.field, "volume", 1.0)) if "derivative" in added else None
                 loss = mean_squared_error(self.framework, self.field, part.grid, self.floor, added, rates)
             given = self.framework, loss, clip, moving
-            self._steps[key] = gradient_step(*given), descent_step(*given), loss
+            self._steps[key] = search_step(*given), descent_step(*given), loss
         return self._steps[key]
 
     def judge(self, phase: Phase) -> Callable[[Params], float]:
@@ -113,9 +111,9 @@ class Task:
         """
         framework = self.framework
         try:
-            value, norm, found, report = framework.guard(step, *given, *batch)
-            loss, gradient_norm = float(value), float(norm)
-            if objective.solved:
+            told, found, report = framework.guard(step, *given, *batch)
+            loss, gradient_norm, failed = map(float, framework.arrays.to_numpy(told))
+            if failed:
                 framework.check(report, batch[1])
         except SolverFailure as failure:
             if failure.subject is None:  # of a solve backward, which cannot tell; where the one forward fails, it can
