@@ -120,7 +120,7 @@ def flops(steps: float, model: Mlp, tried: float | None = None) -> float:
     return evaluations * STAGES * 2 * products
 
 
-def products(seconds: float = 1.0) -> float:
+def products(seconds: float) -> float:
     """FLOP/s of float32 products of 100 x 64 with 64 x 64, on one thread."""
     import torch
 

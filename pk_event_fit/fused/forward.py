@@ -235,13 +235,14 @@ def run(
 
     def body(carry):
         number, parts, row, tape = carry
-        moment = unpacked(parts)
-        moment, row = jax.lax.cond(
-            moment.enters.any(),
-            lambda: jump(engine, params, table, tolerance, moment),
-            lambda: (moment, row),
-        )
-        moment, tried = trial(engine, params, row, moment, tolerance, number, count)
+
+        def enter():
+            moment, row = jump(engine, params, table, tolerance, unpacked(parts))
+            return packed(moment), row
+
+        # Packed, or a kernel would take each of its parts out for the branches.
+        then, row = jax.lax.cond(unpacked(parts).enters.any(), enter, lambda: (parts, row))
+        moment, tried = trial(engine, params, row, unpacked(then), tolerance, number, count)
         tried = tried._replace(inputs=tried.inputs[: tape.inputs.shape[1]])
         tape = jax.tree.map(lambda leaf, value: put(leaf, number, value), tape, tried)
         return number + 1, packed(moment), row, tape
