@@ -267,21 +267,21 @@ def backward(engine: Engine, arguments: tuple, written: Written, states: Any, y:
     marks, count = written.marks, len(table.duration)
     laid_out = ravel_pytree(begin(initial, initial[:, 0]))[1]
 
-    def again(number, tape):
-        """The tape of that number, from the last mark before it."""
-        first = number // marks.stride
+    def again(number, tape, held):
+        """The tape of that number, from the last mark before it; the last of all is there still."""
+        first, last = number // marks.stride, number == marks.tapes - 1
 
         def next_one(_, carry):
             return run(engine, params, table, tolerance, *carry)
 
-        start = laid_out(marks.start[first])
-        moment, tape = jax.lax.fori_loop(first * marks.stride, number + 1, next_one, (start, tape))
-        return tape, interpolate(tape, moment.kept, points, count)[1]
+        # No turn where it is there: a branch would copy it.
+        turns = jnp.where(last, 0, number + 1 - first * marks.stride)
+        moment, tape = jax.lax.fori_loop(0, turns, next_one, (laid_out(marks.start[first]), tape))
+        return tape, jax.lax.cond(last, lambda: held, lambda: interpolate(tape, moment.kept, points, count)[1])
 
     def body(carry):
         number, tape, held, asked = carry
-        last = number == marks.tapes - 1
-        tape, held = jax.lax.cond(last, lambda: (tape, held), lambda: again(number, tape))
+        tape, held = again(number, tape, held)
         return number - 1, tape, held, back(engine, params, table, tape, held, states, asked)
 
     given, *rows = jax.tree.map(jnp.zeros_like, (params, inner(table), table.bolus))
