@@ -95,13 +95,14 @@ class TrainingStep:
     def __call__(self):
         """The report of the solves."""
         told, (params, _), report = self.framework.guard(self.step, self.params, self.moments, 1e-3, *self.batch)
-        if self.framework.arrays.to_numpy(told)[2]:
+        _, _, failed = self.framework.arrays.to_numpy(told)
+        if failed:
             self.framework.check(report, self.batch[1])
         self.framework.arrays.wait(params)
         return report
 
     def kept_mb(self) -> float:
-        """See `kept_mb`."""
+        """See `kept_mb`; of Adam's step as well, where that is compiled with the gradient."""
         return kept_mb(self.loss, self.step, self.params, *self.batch)
 
 

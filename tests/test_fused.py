@@ -21,6 +21,7 @@ from pk_event_fit.errors import ConfigError
 from pk_event_fit.fields import Mlp
 from pk_event_fit.frameworks.base import Interval, Solver
 from pk_event_fit.fused import dense, engine, linear, solve_ivp
+from pk_event_fit.fused.forward import CONTROL, Engine
 from pk_event_fit.fused.linear import Linearised
 from pk_event_fit.fused.methods import METHODS
 from pk_event_fit.integrate import predict
@@ -569,3 +570,23 @@ def solve_alone(framework):
     params = {name: arrays.asarray(value) for name, value in FIELD.initial_params(2, 1).items()}
     _, report = jax.jit(lambda: predict(framework, field, params, arrays.asarray(initial), arrays.table(table), GRID))()
     return report.accepted.sum() + report.rejected.sum()
+
+
+@pytest.mark.parametrize("memory", [128, 2])
+def test_an_interval_that_a_tape_has_no_step_of_leaves_nothing(memory):
+    """After a reset the field has another domain, which the states before it are not in."""
+    ones = np.ones((2, 2))
+    table = Interval(
+        number=None, start=0 * ones, duration=ones, bolus=np.stack([5.0 * ones, 0.1 * ones])[..., :1], rate=None,
+        covariates=np.stack([9.0 * ones, ones])[..., :1], keep=np.stack([ones[0], 0 * ones[0]]),
+    )  # fmt: skip
+
+    def rhs(own, y, a, row):
+        return -a * row.duration[:, None] * jnp.sqrt(row.covariates - y)
+
+    def total(a):
+        given = Engine(rhs, METHODS["dopri5"], CONTROL, 4096, memory, np.linspace(0, 1, 4))
+        return engine.solve(given, a, jnp.zeros((2, 1)), table, (1e-6, 1e-8), group=2, keep=True)[0].sum()
+
+    nearby = (total(0.3 + 1e-4) - total(0.3 - 1e-4)) / 2e-4
+    np.testing.assert_allclose(jax.jit(jax.grad(total))(0.3), nearby, rtol=1e-5)

@@ -50,7 +50,8 @@ class InOneProgram:
         import jax
 
         one = TrainingStep(framework, Mlp(), members[0], data)
-        self.arrays, self.update, self.batch = framework.arrays, one.update, one.batch
+        self.arrays, self.batch = framework.arrays, one.batch
+        self.update = self.arrays.compile(self.arrays.adam_update)
         self.params = {name: self.arrays.asarray(np.stack([one[name] for one in members])) for name in members[0]}
         self.moments = self.arrays.adam_init(self.params)
         gradient = jax.vmap(jax.value_and_grad(one.loss, has_aux=True), (0, *(None for _ in self.batch)))

@@ -112,18 +112,20 @@ def back(engine: Engine, params: Any, table: Interval, tape: Tape, held: Held, c
 def ended(engine: Engine, params: Any, table: Interval, tape: Tape, asks: Any, asked: Asked) -> tuple[Ends, Asked]:
     """The ends of all intervals at once: nothing else is to be known for them than what report points ask."""
     rows, size = tape.accepted.shape
-    subjects, number = jnp.arange(size), jnp.arange(rows)[:, None, None]
-    here = tape.accepted[:, None] & (tape.interval[:, None] == jnp.arange(len(table.duration))[:, None])  # [R, Q, B]
+    subjects, number, intervals = jnp.arange(size), jnp.arange(rows)[:, None, None], jnp.arange(len(table.duration))
+    here = tape.accepted[:, None] & (tape.interval[:, None] == intervals[:, None])  # [R, Q, B]
     trial = jnp.where(here, number, -1).max(0)
-    there, index = (trial >= 0)[..., None], jnp.maximum(trial, 0)
-    # Where there is none, where the tape began stands in.
-    state = jnp.where(there, tape.inputs[index, -1, subjects], tape.inputs[0, 0])
-    begin, length = (leaf[index, subjects] for leaf in (tape.begin, tape.length))
+    there, index = trial >= 0, jnp.maximum(trial, 0)
+    # Where there is none, where the tape began stands in, all of it: a state of one interval need not be one that the
+    # field can take in another, and 0 times what is no number is none.
+    state = jnp.where(there[..., None], tape.inputs[index, -1, subjects], tape.inputs[0, 0])
+    row = jax.vmap(rows_of, (None, 0))(inner(table), jnp.where(there, intervals[:, None], tape.interval[0]))
+    begin, length = tape.begin[index, subjects], jnp.where(there, tape.length[index, subjects], 0)
     dense = jnp.asarray(engine.method.dense[-1], state.dtype)
     slope = length[..., None] * jnp.einsum("m,qbmd->qbd", dense, asks[index, subjects, 1:], precision="highest")
-    given, own = jax.tree.map(merged, ((state, inner(table)), begin + length))
+    given, own = jax.tree.map(merged, ((state, row), begin + length))
     _, give = jax.vjp(lambda state, row, params: engine.rhs(own, state, params, row), *given, params)
-    state, row, more = give(merged(jnp.where(there, slope, 0)))
+    state, row, more = give(merged(jnp.where(there[..., None], slope, 0)))
     asked = asked._replace(params=jax.tree.map(jnp.add, asked.params, more))
     if asked.table is not None:
         row = jax.tree.map(lambda total, leaf: total + leaf.reshape(total.shape), asked.table, row)
