@@ -92,6 +92,7 @@ class Fused(Framework):
         size = len(initial)
         initial, table, tolerance = more_subjects(initial, table, tolerance, size + -size % self.shards)
         table = by_axis(lambda _, leaf, __: leaf, table)
+        # One vector, of which the gradient is summed over devices at once: one sum for each array takes longer.
         flat, unflat = ravel_pytree(params)
         run = jax.shard_map(
             lambda flat, *rest: work(unflat(flat), *rest),
