@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from scipy.integrate import RK45
 
-from pk_event_fit import frameworks
+from pk_event_fit import frameworks, training
 from pk_event_fit.cli import compose
 from pk_event_fit.config import decided
-from pk_event_fit.errors import ConfigError
+from pk_event_fit.data import Data, load
+from pk_event_fit.errors import ConfigError, SolverFailure
 from pk_event_fit.fields import Mlp
 from pk_event_fit.frameworks.base import Interval, Solver
 from pk_event_fit.fused import dense, engine, linear, solve_ivp
@@ -590,3 +591,12 @@ def test_an_interval_that_a_tape_has_no_step_of_leaves_nothing(memory):
 
     nearby = (total(0.3 + 1e-4) - total(0.3 - 1e-4)) / 2e-4
     np.testing.assert_allclose(jax.jit(jax.grad(total))(0.3), nearby, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fused", "diffrax"])
+def test_a_fit_takes_no_step_from_a_solve_that_failed_in_a_compiled_program(name):
+    """Which cannot raise: it tells, and it is the solve that is said to have failed, and not the loss."""
+    made = frameworks.load(name).create(Solver(max_steps=1))
+    state = training.start(made, Mlp().initial_params(2, 0))
+    with pytest.raises(SolverFailure, match="max_steps=1 reached"):
+        next(iter(training.fit(made, Mlp(), load(Data(subjects=2)), training.Training(), state, seed=0)))
