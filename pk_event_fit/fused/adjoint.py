@@ -99,14 +99,10 @@ def back(engine: Engine, params: Any, table: Interval, tape: Tape, held: Held, c
         return step_of(engine, table, tape, asks, ends, order, count, number)
 
     def body(carry):
-        number, asked, room = carry
-        return number - 1, *through(engine, params, table, step_at(number), asked, room)
+        number, asked = carry
+        return number - 1, through(engine, params, table, step_at(number), asked)
 
-    last = count.max() - 1
-    # One room for all steps: to make it anew would be to write as much as all that goes into it.
-    shapes = jax.eval_shape(lambda: linear(engine, params, table, step_at(last), asked.table is not None).room())
-    room = [jnp.zeros(part.shape, part.dtype) for part in shapes]
-    return jax.lax.while_loop(lambda carry: carry[0] >= 0, body, (last, asked, room))[1]
+    return jax.lax.while_loop(lambda carry: carry[0] >= 0, body, (count.max() - 1, asked))[1]
 
 
 def ended(engine: Engine, params: Any, table: Interval, tape: Tape, asks: Any, asked: Asked) -> tuple[Ends, Asked]:
@@ -123,9 +119,10 @@ def ended(engine: Engine, params: Any, table: Interval, tape: Tape, asks: Any, a
     begin, length = tape.begin[index, subjects], jnp.where(there, tape.length[index, subjects], 0)
     dense = jnp.asarray(engine.method.dense[-1], state.dtype)
     slope = length[..., None] * jnp.einsum("m,qbmd->qbd", dense, asks[index, subjects, 1:], precision="highest")
-    given, own = jax.tree.map(merged, ((state, row), begin + length))
-    _, give = jax.vjp(lambda state, row, params: engine.rhs(own, state, params, row), *given, params)
-    state, row, more = give(merged(jnp.where(there[..., None], slope, 0)))
+    state, own, row = jax.tree.map(lambda leaf: merged(leaf)[None], (state, begin + length, row))  # one batch
+    field = linear(engine, params, state, own, row, asked.table is not None)
+    state, left = field.pull(0, merged(jnp.where(there[..., None], slope, 0)))
+    more, row = field.gather([left])
     asked = asked._replace(params=jax.tree.map(jnp.add, asked.params, more))
     if asked.table is not None:
         row = jax.tree.map(lambda total, leaf: total + leaf.reshape(total.shape), asked.table, row)
@@ -168,42 +165,39 @@ def kept_of(table: Interval, interval: Any, ended: Any) -> Any:
     return jnp.where(hands_on, table.keep[follows, jnp.arange(len(interval))], 1)[:, None]
 
 
-def linear(engine: Engine, params: Any, table: Interval, step: Step, moves: bool) -> Linearised:
-    """The field at all stages of a step; `moves`: whether anybody asks for the cotangent of the intervals."""
-    stages = engine.method.trials
-    own = step.begin + jnp.asarray(engine.method.c[:stages], step.begin.dtype)[:, None] * step.length
-    row = inner(rows_of(table, step.interval))
-    inside = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (stages, *leaf.shape)), row)
-    varied, fixed = (inside, None) if moves else (None, inside)
+def linear(engine: Engine, params: Any, states: Any, own: Any, row: Interval, moves: bool) -> Linearised:
+    """The field at `[N, B, D]` states; `moves`: whether anybody asks for the cotangent of the intervals."""
+    varied, fixed = (row, None) if moves else (None, row)
 
     def rhs(y, params, varied, fixed):
         own, row = fixed
         return engine.rhs(own, y, params, row if varied is None else varied)
 
-    return Linearised(rhs, step.inputs[:stages], params, varied, (own, fixed))
+    return Linearised(rhs, states, params, varied, (own, fixed))
 
 
-def through(engine: Engine, params: Any, table: Interval, step: Step, asked: Asked, room: list) -> tuple[Asked, list]:
-    """Go backward through a step; `room` is of steps before."""
-    stages, moves, h = engine.method.trials, asked.table is not None, step.length[:, None]
-    field = linear(engine, params, table, step, moves)
-    a = jnp.asarray(engine.method.a, h.dtype)[:, :stages, None, None]
+def through(engine: Engine, params: Any, table: Interval, step: Step, asked: Asked) -> Asked:
+    """Go backward through a step."""
+    method, moves, h = engine.method, asked.table is not None, step.length[:, None]
+    own = step.begin + jnp.asarray(method.c[: method.trials], h.dtype)[:, None] * step.length
+    row = inner(rows_of(table, step.interval))
+    row = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (method.trials, *leaf.shape)), row)
+    field = linear(engine, params, step.inputs[:-1], own, row, moves)
+    a, stages = method.a.tolist(), range(method.trials)
     y = (asked.y if step.keep is None else step.keep * asked.y) + step.end
-
-    def stage(number, carry):
-        j = stages - 1 - number
-        y, slopes, room = carry
-        change, room = field.pull(j, at(slopes, j), room)
-        return y + change, slopes + h * at(a, j) * change, room
-
-    carry = (y + step.asked, h * a[-1] * y + step.slopes, field.again(room))
-    y, _, room = jax.lax.fori_loop(0, stages, stage, carry)
-    more, varied = field.gather(room)
+    slopes = [h * a[-1][j] * y + step.slopes[j] for j in stages]
+    y = y + step.asked
+    left: list[list] = [[] for _ in stages]
+    for j in reversed(stages):
+        change, left[j] = field.pull(j, slopes[j])
+        y = y + change
+        slopes[:j] = [slopes[i] + h * a[j][i] * change if a[j][i] else slopes[i] for i in range(j)]
+    more, varied = field.gather(left)
     asked = asked._replace(y=y, params=jax.tree.map(jnp.add, asked.params, more))
     if moves:
         varied = jax.tree.map(lambda leaf: leaf.sum(0), varied)
         asked = by_interval(step, len(table.duration), varied, asked)
-    return asked, room
+    return asked
 
 
 def by_interval(step: Step, count: int, row: Interval, asked: Asked) -> Asked:

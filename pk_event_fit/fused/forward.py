@@ -14,7 +14,7 @@ from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from ..intervals import Interval
 from .methods import Method
-from .tape import Moment, Tape, at, packed, put, unpacked
+from .tape import Moment, Tape, packed, put, unpacked
 
 LEAST, MOST, SAFETY = 0.2, 10.0, 0.9  # how much a step may change at once, and how much of what is allowed is taken
 CONTROL = (0.1, 0.7, 0.0)  # P, I and D
@@ -109,26 +109,14 @@ def norm(x: Any) -> Any:
     return jnp.sqrt((x * x).mean(-1))
 
 
-def stages(engine: Engine, params: Any, row: Interval, moment: Moment, h: Any) -> tuple[Any, Any]:
-    """States at which the field is evaluated in a step of length h, and its values there, `[E, B, D]`."""
-    a, c = (jnp.asarray(part, h.dtype) for part in (engine.method.a, engine.method.c))
-
-    def body(k, carry):
-        inputs, slopes = carry
-        y = moment.y + h[:, None] * (at(a, k)[:, None, None] * slopes).sum(0)
-        return put(inputs, k, y), put(slopes, k, engine.rhs(moment.own + at(c, k) * h, y, params, row))
-
-    blank = jnp.zeros((len(c), *moment.y.shape), h.dtype)
-    carry = blank.at[0].set(moment.y), blank.at[0].set(moment.slope)
-    # Written out, the compiler takes as long for each stage as for all in a loop. But what a loop costs is more than
-    # a few operations.
-    if heavy(engine, params, row, moment.y):
-        return jax.lax.fori_loop(1, len(c), body, carry)
+def stages(engine: Engine, params: Any, row: Interval, moment: Moment, h: Any) -> tuple[list, list]:
+    """States at which the field is evaluated in a step of length h, and its values there, each `[B, D]`."""
+    # Written out: in a loop, what each stage takes besides the field is as much again as small fields themselves.
     states, slopes = [moment.y], [moment.slope]
-    for k in range(1, len(c)):
-        states.append(moment.y + h[:, None] * weighted(engine.method.a[k], slopes))
-        slopes.append(engine.rhs(moment.own + c[k] * h, states[-1], params, row))
-    return jnp.stack(states), jnp.stack(slopes)
+    for weights, c in zip(engine.method.a[1:], engine.method.c[1:].tolist(), strict=True):
+        states.append(moment.y + h[:, None] * weighted(weights, slopes))
+        slopes.append(engine.rhs(moment.own + c * h, states[-1], params, row))
+    return states, slopes
 
 
 def heavy(engine: Engine, params: Any, row: Interval, y: Any) -> bool:
@@ -176,7 +164,7 @@ def trial(
     )
     parts = (kept, active & ~kept, ended, moment.interval, number - moment.kept)
     numbers = jnp.stack([part.astype(jnp.int32) for part in parts])
-    return after, Tape(numbers, inputs, dense_of(engine, moment, h, stop, inputs, slopes))
+    return after, Tape(numbers, jnp.stack(inputs), dense_of(engine, moment, h, stop, inputs, slopes))
 
 
 def length_of(row: Interval, moment: Moment, active: Any) -> tuple[Any, Any]:

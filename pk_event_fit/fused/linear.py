@@ -105,38 +105,27 @@ class Linearised:
             raise ConfigError("framework=fused: the field must do the same for any number of subjects, each by itself")
         return found
 
-    def room(self) -> list:
-        """Room for what `pull` leaves, of all batches."""
-        return [jnp.zeros(leaf.shape, leaf.dtype) for leaf in self.whole.left]
-
-    def again(self, room: list) -> list:
-        """Room that was used before: of what each batch has of its own all is written over, sums begin anew."""
-        return [jnp.zeros_like(part) if axis is None else part for part, axis in zip(room, self.sides, strict=True)]
-
-    def pull(self, k: Any, cotangent: Any, room: list) -> tuple[Any, list]:
-        """The cotangent of the k-th batch's states, and the room with what that leaves."""
-        at = k * self.size
+    def pull(self, k: int, cotangent: Any) -> tuple[Any, list]:
+        """The cotangent of the k-th batch's states, and what that leaves for `gather`."""
+        first, last = k * self.size, (k + 1) * self.size
         leaves = [
-            leaf
-            if axis is None
-            else jax.lax.dynamic_slice_in_dim(leaf, at, self.size, axis, allow_negative_indices=False)
+            leaf if axis is None else jax.lax.slice_in_dim(leaf, first, last, axis=axis)
             for leaf, axis in zip(self.leaves, self.axes, strict=True)
         ]
-        first, *left = self.one.first(*leaves, cotangent)
-        filled = [
-            # What batches share is already a sum over rows, as where one step of the program leads to all cotangents.
-            part + value
-            if axis is None
-            else jax.lax.dynamic_update_slice_in_dim(part, value, at, axis, allow_negative_indices=False)
-            for part, value, axis in zip(room, left, self.sides, strict=True)
-        ]
-        return first, filled
+        change, *left = self.one.first(*leaves, cotangent)
+        return change, left
 
-    def gather(self, room: list) -> tuple[Any, Any]:
-        """Cotangents of `shared`, and of `own` with leaves `[N, B, ...]`, when all batches are pulled back."""
+    def gather(self, left: list[list]) -> tuple[Any, Any]:
+        """Cotangents of `shared`, and of `own` with leaves `[N, B, ...]`, of what all batches left."""
+        # What batches share is already a sum over rows, as where one step of the program leads to all cotangents.
+        # Without a barrier, sums over rows would be one for each batch, and what turns an array pick each number.
+        whole = [
+            sum(parts) if axis is None else jax.lax.optimization_barrier(jnp.concatenate(parts, axis))
+            for *parts, axis in zip(*left, self.sides, strict=True)
+        ]
         flat, structure = jax.tree.flatten((self.shared, jax.tree.map(merged, self.own)))
         found = [jnp.zeros_like(leaf) for leaf in flat]
-        for k, value in zip(self.whole.lives, self.whole.rest(*self.leaves, *room), strict=True):
+        for k, value in zip(self.whole.lives, self.whole.rest(*self.leaves, *whole), strict=True):
             found[k] = value
         shared, own = jax.tree.unflatten(structure, found)
         return shared, jax.tree.map(lambda leaf, like: leaf.reshape(like.shape), own, self.own)
