@@ -300,14 +300,25 @@ def test_times_that_are_known_are_no_argument_of_the_program():
     assert tables(TIMES) < tables(np.tile(TIMES, (len(STARTS), 1)))
 
 
-def test_a_field_of_one_column_is_taken_for_all():
-    wide = jnp.ones((2, 2))
+@pytest.mark.parametrize("large", [False, True])
+def test_a_field_of_one_column_is_taken_for_all(large):
+    wide = jnp.array([[1.0, 1.0], [0.5, 0.5]])
     starts = np.array([[1.0, 2.0], [3.0, 1.0]])
-    one, all_ = (
-        solve_ivp(lambda t, y, p, columns=columns: -0.1 * y @ wide[:, :columns], starts, TIMES).states
-        for columns in (1, 2)
-    )
+
+    def loss(rate, columns):
+        def field(t, y, rate):
+            return -rate * (y @ wide[:, :columns] if large else (y * wide[:, 0]).sum(-1, keepdims=columns == 1))
+
+        def both(t, y, rate):
+            return field(t, y, rate) if large or columns == 1 else jnp.stack([field(t, y, rate)] * 2, -1)
+
+        states = solve_ivp(both, starts, TIMES, rate).states
+        return (states**2).sum(), states
+
+    (_, one), slope = jax.value_and_grad(loss, has_aux=True)(jnp.array(0.1), 1)
+    (_, all_), expected = jax.value_and_grad(loss, has_aux=True)(jnp.array(0.1), 2)
     np.testing.assert_allclose(one, all_, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(slope, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -374,9 +385,10 @@ def test_wrong_problems_are_refused(arguments, settings, words):
 # The field, linearised
 
 
-def test_a_field_pulled_back_in_two_parts_is_pulled_back():
+@pytest.mark.parametrize("batches", [1, 5])
+def test_a_field_pulled_back_in_two_parts_is_pulled_back(batches):
     random = np.random.default_rng(0)
-    y, scale, given = (random.standard_normal(shape) for shape in ((5, 3, 2), (5, 3), (5, 3, 2)))
+    y, scale, given = (random.standard_normal((batches, *shape)) for shape in ((3, 2), (3,), (3, 2)))
     weights = {name: jnp.asarray(value) for name, value in FIELD.initial_params(2, 0).items()} | {"idle": jnp.ones(3)}
     arrays = framework_of().arrays
 
@@ -388,7 +400,7 @@ def test_a_field_pulled_back_in_two_parts_is_pulled_back():
         lambda y, weights, own: jax.vmap(function, (0, None, 0, 0))(y, weights, own, y), y, weights,
         {"scale": scale, "idle": scale},
     )[1](given)  # fmt: skip
-    found, left = zip(*(part.pull(k, jnp.asarray(given[k])) for k in range(5)), strict=True)
+    found, left = zip(*(part.pull(k, jnp.asarray(given[k])) for k in range(batches)), strict=True)
     # 0 * fixed hands nothing back: y is what is fixed there, not the same y.
     np.testing.assert_allclose(np.stack(found), expected[0], rtol=0, atol=1e-13)
     shared, own = part.gather(list(left))
@@ -398,7 +410,7 @@ def test_a_field_pulled_back_in_two_parts_is_pulled_back():
         np.testing.assert_allclose(own[name], value, rtol=0, atol=1e-13, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", ["jit", "scan", "remat"])
+@pytest.mark.parametrize("kind", ["jit", "scan", "remat", "guard"])
 def test_a_field_with_a_program_inside_has_its_gradient(kind):
     """Its transpose is one step that leads to all cotangents at once: what is left of a stage is a sum already."""
     weights = 2.0 * np.random.default_rng(0).standard_normal((3, 2, 2))
@@ -411,7 +423,16 @@ def test_a_field_with_a_program_inside_has_its_gradient(kind):
     def scanned(y, weights):
         return jax.lax.scan(lambda y, weight: (jnp.tanh(y @ weight), None), y, weights)[0]
 
-    inside = {"jit": jax.jit(plain), "scan": scanned, "remat": jax.checkpoint(plain)}[kind]
+    @jax.custom_vjp
+    def guarded(y, weights):
+        return plain(y, weights)
+
+    def home(given, cotangent):  # which leaves truth values behind, not numbers
+        fine = jnp.isfinite(cotangent)
+        return tuple(jax.vjp(plain, *given)[1](jnp.where(fine, cotangent, 0))[k] for k in range(2))
+
+    guarded.defvjp(lambda *given: (plain(*given), given), home)
+    inside = {"jit": jax.jit(plain), "scan": scanned, "remat": jax.checkpoint(plain), "guard": guarded}[kind]
 
     def gradient(field):
         def loss(weights):

@@ -121,13 +121,13 @@ def ended(engine: Engine, params: Any, table: Interval, tape: Tape, asks: Any, a
     slope = length[..., None] * jnp.einsum("m,qbmd->qbd", dense, asks[index, subjects, 1:], precision="highest")
     state, own, row = jax.tree.map(lambda leaf: merged(leaf)[None], (state, begin + length, row))  # one batch
     field = linear(engine, params, state, own, row, asked.table is not None)
-    state, left = field.pull(0, merged(jnp.where(there[..., None], slope, 0)))
-    more, row = field.gather([left])
+    change, left = field.pull(0, merged(jnp.where(there[..., None], slope, 0)))
+    more, varied = field.gather([left])
     asked = asked._replace(params=jax.tree.map(jnp.add, asked.params, more))
     if asked.table is not None:
-        row = jax.tree.map(lambda total, leaf: total + leaf.reshape(total.shape), asked.table, row)
-        asked = asked._replace(table=row)
-    return Ends(trial, state.reshape(slope.shape)), asked
+        varied = jax.tree.map(lambda total, leaf: total + leaf.reshape(total.shape), asked.table, varied)
+        asked = asked._replace(table=varied)
+    return Ends(trial, change.reshape(slope.shape)), asked
 
 
 def step_of(
@@ -171,7 +171,7 @@ def linear(engine: Engine, params: Any, states: Any, own: Any, row: Interval, mo
 
     def rhs(y, params, varied, fixed):
         own, row = fixed
-        return engine.rhs(own, y, params, row if varied is None else varied)
+        return engine.slope(own, y, params, row if varied is None else varied)
 
     return Linearised(rhs, states, params, varied, (own, fixed))
 
@@ -182,7 +182,7 @@ def through(engine: Engine, params: Any, table: Interval, step: Step, asked: Ask
     own = step.begin + jnp.asarray(method.c[: method.trials], h.dtype)[:, None] * step.length
     row = inner(rows_of(table, step.interval))
     row = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (method.trials, *leaf.shape)), row)
-    field = linear(engine, params, step.inputs[:-1], own, row, moves)
+    field = linear(engine, params, step.inputs[: method.trials], own, row, moves)
     a, stages = method.a.tolist(), range(method.trials)
     y = (asked.y if step.keep is None else step.keep * asked.y) + step.end
     slopes = [h * a[-1][j] * y + step.slopes[j] for j in stages]

@@ -146,8 +146,9 @@ def gather(held: Held, cotangent: Any, rows: int) -> Any:
     terms = [cotangent.transpose(2, 0, 1, 3).reshape(size, points, -1)]
     for _ in range(4):
         terms.append(terms[-1] * share)
-    # Trials and subjects as one number: pairs of them would be an array more, and take longer to add by.
-    place = jnp.where(held.trial < 0, rows * size, held.trial * size + jnp.arange(size)[:, None])  # outside: dropped
+    # Trial and subject as one number: pairs would need a further array, and a slower scatter.
+    subjects = jnp.arange(size, dtype=jnp.int32)[:, None]
+    place = jnp.where(held.trial < 0, rows * size, held.trial * size + subjects)  # outside: nothing is added
     sums = jnp.zeros((rows * size, 5 * terms[0].shape[-1]), share.dtype)
     sums = sums.at[place.ravel()].add(jnp.concatenate(terms, -1).reshape(size * points, -1), mode="drop")
     return sums.reshape(rows, size, 5, -1)

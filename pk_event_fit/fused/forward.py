@@ -43,6 +43,10 @@ class Engine:
     rows: int
     grid: np.ndarray | None = None
 
+    def slope(self, own: Any, y: Any, params: Any, row: Interval) -> Any:
+        """dy/ds, `[B, D]`; a field's one column is taken for all."""
+        return jnp.broadcast_to(jnp.asarray(self.rhs(own, y, params, row), y.dtype), y.shape)
+
     def points(self, own: Any, dtype: Any) -> Any:
         """Own times of report points: what all intervals share, as numbers that the compiler knows, or the table's."""
         return own if self.grid is None else np.asarray(self.grid, dtype)
@@ -69,7 +73,7 @@ def jump(
     row = rows_of(table, jnp.minimum(moment.interval, len(table.duration) - 1))
     kept = moment.y if row.keep is None else row.keep[:, None] * moment.y
     y = jnp.where(enters, kept + row.bolus, moment.y)
-    slope = jnp.where(enters, engine.rhs(moment.own, y, params, inner(row)), moment.slope)
+    slope = jnp.where(enters, engine.slope(moment.own, y, params, inner(row)), moment.slope)
     moment = moment._replace(y=y, slope=slope, enters=jnp.zeros_like(moment.enters))
     # A step as long as those at the end of an interval may stride over all that a dose starts, and its error not tell.
     fresh = RESTART * first_step(engine, params, inner(row), moment, tolerance)
@@ -95,7 +99,7 @@ def first_step(engine: Engine, params: Any, row: Interval, moment: Moment, toler
     size, speed = norm(y / scale), norm(slope / scale)
     small = jnp.minimum(size, speed) < 1e-5
     short = jnp.minimum(jnp.where(small, 1e-6, 0.01 * size / jnp.where(small, 1, speed)), 1)
-    ahead = engine.rhs(short, y + short[:, None] * slope, params, row)
+    ahead = engine.slope(short, y + short[:, None] * slope, params, row)
     bend = jnp.maximum(norm((ahead - slope) / scale) / short, speed)
     flat = bend <= 1e-15
     order = engine.method.order
@@ -111,11 +115,12 @@ def norm(x: Any) -> Any:
 
 def stages(engine: Engine, params: Any, row: Interval, moment: Moment, h: Any) -> tuple[list, list]:
     """States at which the field is evaluated in a step of length h, and its values there, each `[B, D]`."""
-    # Written out: in a loop, what each stage takes besides the field is as much again as small fields themselves.
+    # Written out: in a loop, what each stage takes besides the field is as much time as a small field itself. The
+    # compiler takes as long for either, but for a field with loops inside a sixth longer.
     states, slopes = [moment.y], [moment.slope]
     for weights, c in zip(engine.method.a[1:], engine.method.c[1:].tolist(), strict=True):
         states.append(moment.y + h[:, None] * weighted(weights, slopes))
-        slopes.append(engine.rhs(moment.own + c * h, states[-1], params, row))
+        slopes.append(engine.slope(moment.own + c * h, states[-1], params, row))
     return states, slopes
 
 

@@ -94,7 +94,7 @@ class Linearised:
         self.leaves = self.whole.kept(*jax.tree.leaves((whole[0], shared, *whole[1:])))
 
     def _axes(self, one: list, many: list) -> list[int | None]:
-        """Along which axis of each array the batches follow one another; None where they share it."""
+        """Along which axis of each array the batches follow one another; None where they share it, or are one."""
         alike, found = [leaf.ndim for leaf in one] == [leaf.ndim for leaf in many], []
         for small, large in zip(one, many, strict=False):
             axes = [k for k in range(small.ndim) if small.shape[k : k + 1] != large.shape[k : k + 1]]
@@ -117,10 +117,12 @@ class Linearised:
 
     def gather(self, left: list[list]) -> tuple[Any, Any]:
         """Cotangents of `shared`, and of `own` with leaves `[N, B, ...]`, of what all batches left."""
-        # What batches share is already a sum over rows, as where one step of the program leads to all cotangents.
-        # Without a barrier, sums over rows would be one for each batch, and what turns an array pick each number.
+        # What batches share is a sum over rows, as where one step of the program leads to all cotangents. The barrier
+        # keeps the compiler from summing up each batch by itself, and from reading what is to be turned one by one.
         whole = [
-            sum(parts) if axis is None else jax.lax.optimization_barrier(jnp.concatenate(parts, axis))
+            functools.reduce(jnp.add, parts)
+            if axis is None
+            else jax.lax.optimization_barrier(jnp.concatenate(parts, axis))
             for *parts, axis in zip(*left, self.sides, strict=True)
         ]
         flat, structure = jax.tree.flatten((self.shared, jax.tree.map(merged, self.own)))

@@ -129,7 +129,6 @@ def at(leaf: Any, k: Any) -> Any:
 
 def put(leaf: Any, k: Any, value: Any) -> Any:
     """The array with another row k; likewise."""
-    value = jnp.broadcast_to(jnp.asarray(value, leaf.dtype), leaf.shape[1:])  # a smaller one would fill a corner
     return jax.lax.dynamic_update_index_in_dim(leaf, value, k, 0, allow_negative_indices=False)
 
 
